@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "async/lanes.hpp"
+#include "async/task.hpp"
+#include "base/ids.hpp"
+#include "storage/byte_source.hpp"
+#include "storage/changes.hpp"
+#include "storage/layer_store.hpp"
+#include "sys/paths.hpp"
+
+namespace gantry::storage {
+
+/// What `GraphDriver.Data` of a container shows.
+struct RootfsInfo {
+  std::vector<sys::Path> lower;  // topmost first
+  sys::Path upper;
+  sys::Path work;
+  sys::Path merged;
+  /// The lower directories with ":" between them, as Docker prints them.
+  std::string lower_text() const;
+};
+
+/// What the data root's file system and the kernel can do, for `info`.
+struct StorageFacts {
+  std::string backing_filesystem;  // "extfs", "xfs", "btrfs" …: Docker's names
+  bool supports_d_type = false;
+  bool native_overlay_diff = false;  // upper directories can be read as diffs
+  bool metacopy = false;             // always off: a metacopy upper is not a diff
+  bool userxattr = false;            // only inside a user namespace
+  bool layers_by_fd = false;         // the kernel takes lower directories one by one (6.13)
+};
+
+/// The root file systems of containers: an upper directory each, over the layers of its image.
+///
+///   <data-root>/containers/<id>/{upper,work}     durable: the container's changes
+///   <exec-root>/containers/<id>/rootfs           derived: the merged mount
+///
+/// The owner writes the container's row before create() and deletes it after remove(). All verbs are idempotent.
+class RootfsStore {
+ public:
+  RootfsStore(async::Lanes& lanes, const LayerStore& layers, const sys::Paths& paths);
+
+  /// Mounts a scratch overlay below tmp/ and looks at it. Throws unavailable, saying what to do, if containers cannot
+  /// live on the data root's file system. After LayerStore::recover().
+  Task<StorageFacts> probe();
+  /// Removes the directories and unmounts the root file systems of containers that are not in `known`. At start,
+  /// before anything else here. Directories of `known` ones stay, and so do their mounts. Returns what was found.
+  Task<std::vector<Problem>> recover(std::set<std::string> known);
+
+  /// Makes the upper and work directories.
+  Task<void> create(ContainerId id);
+  /// Mounts the merged tree on top of `chain` (empty: no layers) and returns where. A mount that is there is kept.
+  /// Throws not_found if a layer is not ready.
+  Task<sys::Path> mount(ContainerId id, std::string chain);
+  /// Detaches the merged tree; processes that still use it keep it until they end. Nothing mounted is fine.
+  Task<void> unmount(ContainerId id);
+  bool is_mounted_blocking(const ContainerId& id) const;
+  /// Unmounts, and removes upper and work with all content, and the mount directory. The rest of the container's
+  /// directory (logs, hosts …) is the engine's. Returns the bytes freed.
+  Task<std::uint64_t> remove(ContainerId id);
+
+  RootfsInfo info(const ContainerId& id, const std::string& chain) const;
+  /// Allocated bytes of the upper directory. Walks it: ask only where the client asked for sizes.
+  Task<std::uint64_t> upper_size(ContainerId id);
+  /// What the container changed, as `docker diff` lists it.
+  Task<std::vector<Change>> changes(ContainerId id, std::string chain);
+  /// The container's changes as a layer tar into `channel`, which is closed, or failed, at the end. For commit.
+  Task<void> pack_changes(ContainerId id, std::shared_ptr<ByteChannel> channel);
+  /// The whole merged tree as a plain tar into `channel`. For export. The tree needs not be mounted.
+  Task<void> pack_rootfs(ContainerId id, std::string chain, std::shared_ptr<ByteChannel> channel);
+
+ private:
+  async::Lanes& lanes_;
+  const LayerStore& layers_;
+  const sys::Paths paths_;
+  async::Lane stream_lane_;  // its threads wait for clients that read slowly
+};
+
+}  // namespace gantry::storage
