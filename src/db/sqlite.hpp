@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "sys/file.hpp"
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+/// A thin owner of SQLite. Used from the db lane only (one thread), so nothing here locks. Everything throws Error:
+/// unavailable when the disk is full or busy, corrupted when the file is damaged, conflict for a broken constraint.
+namespace gantry::db {
+
+class Db;
+
+/// A prepared statement. Bind positions and columns count from 1 and 0, as in SQLite.
+///
+///     Stmt find(db, "SELECT name FROM networks WHERE id = ?");
+///     find.bind(1, id);
+///     while (find.step()) use(find.text(0));
+class Stmt {
+ public:
+  Stmt(Db& db, std::string_view sql);
+  ~Stmt();
+  Stmt(Stmt&&) noexcept;
+  Stmt& operator=(Stmt&&) = delete;
+
+  Stmt& bind(int position, std::string_view text);
+  Stmt& bind(int position, const char* text) { return bind(position, std::string_view(text)); }
+  Stmt& bind(int position, const std::string& text) { return bind(position, std::string_view(text)); }
+  Stmt& bind(int position, std::int64_t number);
+  Stmt& bind(int position, int number) { return bind(position, static_cast<std::int64_t>(number)); }
+  Stmt& bind(int position, bool flag) { return bind(position, static_cast<std::int64_t>(flag)); }
+  Stmt& bind_null(int position);
+
+  /// True while there is a row. After the last one the statement is reset and can be bound anew.
+  bool step();
+  /// For statements without rows: runs to the end and resets.
+  void run();
+
+  std::string text(int column) const;
+  std::int64_t integer(int column) const;
+  bool is_null(int column) const;
+
+ private:
+  Db* db_;
+  sqlite3_stmt* stmt_ = nullptr;
+};
+
+/// The state database. A commit is on stable storage when it returns.
+class Db {
+ public:
+  /// Opens or creates the file and applies the migrations it lacks. A damaged file throws corrupted; the caller keeps
+  /// it aside (see quarantine) and starts anew.
+  explicit Db(const sys::Path& file);
+  ~Db();
+  Db(const Db&) = delete;
+  Db& operator=(const Db&) = delete;
+
+  void execute(const char* sql);
+  /// Rows changed by the last statement.
+  std::int64_t changes() const;
+  std::int64_t last_insert_id() const;
+  int schema_version();
+  /// "ok", or what PRAGMA quick_check finds.
+  std::string check();
+  /// Renames a damaged file (with -wal and -shm) so that nothing is lost; returns its new path.
+  static sys::Path quarantine(const sys::Path& file);
+
+ private:
+  friend class Stmt;
+  friend class Tx;
+  void migrate();
+  [[noreturn]] void fail(std::string_view what) const;
+  sqlite3* handle_ = nullptr;
+};
+
+/// A transaction: rolled back unless committed.
+class Tx {
+ public:
+  explicit Tx(Db& db);
+  ~Tx();
+  Tx(const Tx&) = delete;
+  Tx& operator=(const Tx&) = delete;
+  void commit();
+
+ private:
+  Db& db_;
+  bool open_ = true;
+};
+
+}  // namespace gantry::db
