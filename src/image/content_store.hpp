@@ -1,0 +1,118 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "async/lanes.hpp"
+#include "async/task.hpp"
+#include "db/image_rows.hpp"
+#include "storage/byte_source.hpp"
+#include "storage/hash.hpp"
+#include "storage/layer_store.hpp"
+#include "sys/fd.hpp"
+#include "sys/paths.hpp"
+
+namespace gantry::image {
+
+class ContentStore;
+
+/// Keeps blobs, stored already or not yet, from being swept for as long as it lives. Loop thread.
+class BlobHold {
+ public:
+  BlobHold() = default;
+  BlobHold(BlobHold&& other) noexcept;
+  BlobHold& operator=(BlobHold&& other) noexcept;
+  ~BlobHold();
+  void add(const std::string& digest);
+
+ private:
+  friend class ContentStore;
+  explicit BlobHold(ContentStore* store) : store_(store) {}
+  void release() noexcept;
+  ContentStore* store_ = nullptr;
+  std::vector<std::string> digests_;
+};
+
+/// A blob that is being received: an unnamed-to-the-world file below tmp/, hashed as it grows. Its owner uses it from
+/// one thread at a time; it may block on the disk. Dropped without ContentStore::commit() it leaves nothing.
+class Ingest {
+ public:
+  Ingest(sys::Path file, sys::Path directory);
+  ~Ingest();
+  Ingest(const Ingest&) = delete;
+  Ingest& operator=(const Ingest&) = delete;
+
+  /// Throws when the disk is full.
+  void write(std::string_view bytes);
+  std::int64_t size() const noexcept { return size_; }
+  /// Starts anew from nothing.
+  void restart();
+  /// A second descriptor on the file, to read what has been written so far.
+  sys::Fd open_reader() const;
+  /// Ends the hashing: "sha256:…". Once.
+  std::string finish();
+  /// Syncs the file and renames it to `target`. Durable on return (with its directory).
+  void move_to(const sys::Path& target);
+
+ private:
+  sys::Path path_;
+  sys::Path directory_;
+  sys::Fd fd_;
+  storage::Sha256 hash_;
+  std::int64_t size_ = 0;
+};
+
+/// Blobs by digest: `<data-root>/content/blobs/sha256/<hex>`. A blob is written below tmp/ while it is hashed, synced,
+/// renamed, and then gets a row; so a row means that the complete blob was on stable storage.
+/// Loop thread, except functions that end in `_blocking`.
+class ContentStore {
+ public:
+  ContentStore(async::Lanes& lanes, db::Db& db, const sys::Paths& paths);
+
+  /// Loads the rows; forgets those whose file is gone or has another size, and removes files without a row.
+  /// After storage::LayerStore::recover(), which empties tmp/.
+  Task<std::vector<storage::Problem>> recover();
+
+  bool contains(const std::string& digest) const { return blobs_.contains(digest); }
+  /// Bytes of a stored blob; nullopt if it is not stored.
+  std::optional<std::int64_t> find_size(const std::string& digest) const;
+  std::int64_t total_size() const;
+  std::vector<std::string> list() const;
+  sys::Path path(const std::string& digest) const;
+
+  /// A file to write a new blob to.
+  std::shared_ptr<Ingest> begin() const;
+  /// Stores what `ingest` received. `digest` empty: whatever it hashes to; `size` negative: whatever it is.
+  /// Throws corrupted if digest or size are not the expected ones. Returns the digest. Durable on return.
+  Task<std::string> commit(std::shared_ptr<Ingest> ingest, std::string digest, std::int64_t size);
+  /// Stores a small blob.
+  Task<std::string> put(std::string bytes);
+  /// The whole of a manifest or config, verified against its digest. Throws not_found, or corrupted if it is damaged.
+  Task<std::string> read(std::string digest, std::size_t limit);
+  std::string read_blocking(const std::string& digest, std::size_t limit) const;
+  /// A stored blob as a stream, not verified. Throws not_found.
+  Task<std::shared_ptr<storage::ByteSource>> open(std::string digest);
+
+  BlobHold hold() { return BlobHold(this); }
+  /// Removes every blob that is neither in `used` nor held. Returns the bytes freed.
+  Task<std::int64_t> remove_unreferenced(std::set<std::string> used);
+  /// Removes a blob that was found damaged, so that it can be fetched again.
+  Task<void> remove(std::string digest);
+
+ private:
+  friend class BlobHold;
+  async::Lanes& lanes_;
+  db::Db& db_;
+  const sys::Paths paths_;
+  std::map<std::string, std::int64_t> blobs_;
+  std::map<std::string, int> holds_;
+};
+
+}  // namespace gantry::image
