@@ -42,6 +42,12 @@ class Streamer {
   std::shared_ptr<Exchange> exchange_;
 };
 
+/// What HijackedStream::detach gives.
+struct DetachedSocket {
+  sys::Fd fd;
+  std::string buffered;
+};
+
 /// The connection itself, after the reply's header: bytes both ways. A copyable handle. One coroutine may read while
 /// another writes. Bytes that the client sent behind its request come first.
 class HijackedStream {
@@ -62,10 +68,9 @@ class HijackedStream {
 
   /// Can the socket itself be given away? Not with TLS.
   bool can_detach() const;
-  /// Takes the socket (non-blocking) out of the daemon's hands, to pass it to another process. `buffered` receives the
-  /// bytes that the client had already sent. Afterwards every other call throws. Requires can_detach() and no pending
-  /// read or write.
-  sys::Fd detach(std::string& buffered);
+  /// Takes the socket (non-blocking) out of the daemon's hands, to pass it to another process, with the bytes that the
+  /// client had already sent. Afterwards every other call throws. Requires can_detach(), and no pending read or write.
+  Task<DetachedSocket> detach();
 
  private:
   std::shared_ptr<Exchange> exchange_;
