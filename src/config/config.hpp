@@ -85,9 +85,9 @@ struct Config {
   std::vector<std::string> exec_opts;  // "native.cgroupdriver=cgroupfs"
   std::string default_cgroupns_mode;   // private or host; empty: private on a cgroup v2 host, host otherwise
   std::string default_ipc_mode = "private";
-  std::int64_t default_shm_size = 64 << 20;   // bytes
-  std::int64_t default_stop_timeout = 10;     // seconds
-  std::int64_t shutdown_timeout = 15;         // seconds; negative: wait for ever
+  std::int64_t default_shm_size = 64 << 20;  // bytes
+  std::int64_t default_stop_timeout = 10;    // seconds
+  std::int64_t shutdown_timeout = 15;        // seconds; negative: wait for ever
   std::map<std::string, Ulimit> default_ulimits;
   bool init = false;
   std::string init_path;
@@ -96,7 +96,7 @@ struct Config {
   std::string seccomp_profile = "builtin";  // builtin, unconfined or a path
   bool selinux_enabled = false;
   std::string userns_remap;
-  bool live_restore = false;  // containers always outlive the daemon here; only `info` tells the difference
+  bool live_restore = false;        // containers always outlive the daemon here; only `info` tells the difference
   std::int64_t cpu_rt_period = 0;   // microseconds
   std::int64_t cpu_rt_runtime = 0;  // microseconds
   std::vector<std::string> cdi_spec_dirs;
@@ -128,14 +128,14 @@ struct Config {
   std::string fixed_cidr_v6;
   std::string default_gateway;
   std::string default_gateway_v6;
-  std::vector<AddressPool> default_address_pools;  // empty: the built-in pools
+  std::vector<AddressPool> default_address_pools;                                  // empty: the built-in pools
   std::map<std::string, std::map<std::string, std::string>> default_network_opts;  // driver -> option -> value
   std::vector<std::string> dns;
   std::vector<std::string> dns_opts;
   std::vector<std::string> dns_search;
-  std::string resolv_conf;                      // empty: /etc/resolv.conf
-  std::vector<std::string> host_gateway_ips;    // what "host-gateway" in --add-host stands for; empty: the bridge's
-  std::string ip = "0.0.0.0";                   // host address of published ports that name none
+  std::string resolv_conf;                    // empty: /etc/resolv.conf
+  std::vector<std::string> host_gateway_ips;  // what "host-gateway" in --add-host stands for; empty: the bridge's
+  std::string ip = "0.0.0.0";                 // host address of published ports that name none
   std::int64_t mtu = 1500;
   bool icc = true;
   bool ip_forward = true;

@@ -11,11 +11,11 @@ namespace gantry::config {
 
 /// What the command line asks for.
 enum class Action {
-  run,           // be the daemon
-  validate,      // --validate: check the configuration, report, exit
-  show_config,   // `gantryd config show`
-  doctor,        // `gantryd doctor`
-  print,         // --help, --version or a usage error: print `text`, exit with `exit_code`
+  run,          // be the daemon
+  validate,     // --validate: check the configuration, report, exit
+  show_config,  // `gantryd config show`
+  doctor,       // `gantryd doctor`
+  print,        // --help, --version or a usage error: print `text`, exit with `exit_code`
 };
 
 struct ParsedCommandLine {
@@ -35,11 +35,11 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv);
 
 /// One thing that is wrong with the configuration.
 struct Problem {
-  std::string file;     // empty: a flag or the combination of keys
-  int line = 0;         // 1 is the first; 0: not known
-  std::string key;      // as in daemon.json, nested with dots; empty: the file as a whole
-  std::string message;  // what is wrong
-  std::string allowed;  // what would be right; may be empty
+  std::string file;        // empty: a flag or the combination of keys
+  int line = 0;            // 1 is the first; 0: not known
+  std::string key;         // as in daemon.json, nested with dots; empty: the file as a whole
+  std::string message;     // what is wrong
+  std::string allowed;     // what would be right; may be empty
   std::string suggestion;  // the key or value that was probably meant; may be empty
   bool fatal = false;      // the daemon must not start with it; any other is skipped in favour of the default
 };
@@ -51,7 +51,7 @@ enum class Origin { standard, file, flag };
 struct LoadResult {
   Config config;
   std::vector<Problem> problems;
-  std::vector<std::string> notes;  // keys that are accepted without an effect, and what is so: for the log
+  std::vector<std::string> notes;         // keys that are accepted without an effect, and what is so: for the log
   std::map<std::string, Origin> origins;  // keys that were set by the file or a flag
 
   bool usable() const;
