@@ -118,6 +118,7 @@ struct ContainerSpec {
 
   // Namespaces; the mount namespace is always a new one.
   NamespaceChoice net;
+  bool shares_network = false;  // `net` belongs to another container: its sysctls are not ours to set
   NamespaceChoice pid;
   NamespaceChoice ipc;
   NamespaceChoice uts;
@@ -140,6 +141,9 @@ struct ContainerSpec {
 
 /// The container's config.json. Requires args, rootfs and cgroups_path.
 std::string render_oci_config(const ContainerSpec& spec, const HostFacts& facts);
+
+/// The limits alone, as `runc update --resources` reads them.
+std::string render_oci_resources(const Resources& resources);
 
 /// A further process in a running container.
 struct ProcessSpec {

@@ -17,7 +17,10 @@
 #include "sys/paths.hpp"
 
 namespace gantry::db {
-class Database;
+class Db;
+}
+namespace gantry::events {
+class Bus;
 }
 
 namespace gantry::volume {
@@ -61,25 +64,14 @@ struct RecoverReport {
   std::vector<std::string> quarantined;  // volumes whose record cannot be read
 };
 
-/// Told of each change, on the loop. `action`: create, mount, unmount, destroy, prune. `container` is the user of a
-/// mount or unmount; `reclaimed` counts for prune only.
-struct VolumeEvent {
-  std::string action;
-  std::string name;
-  std::string driver;
-  std::string container;
-  bool read_write = true;
-  std::uint64_t reclaimed = 0;
-};
-
 /// All volumes of this engine.
 ///
 /// A volume is a row first and a directory second. Which containers refer to it are rows too, so that "in use" is
 /// true for stopped containers and after a restart. Reads answer from memory. Loop thread only.
+/// Events: volume create, mount, unmount, destroy, prune.
 class Volumes {
  public:
-  using Notify = std::function<void(const VolumeEvent&)>;
-  Volumes(sys::Paths paths, db::Database& db, async::Lanes& lanes, Notify notify);
+  Volumes(sys::Paths paths, db::Db& db, async::Lanes& lanes, events::Bus& bus);
   ~Volumes();
   Volumes(const Volumes&) = delete;
   Volumes& operator=(const Volumes&) = delete;
