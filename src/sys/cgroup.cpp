@@ -12,7 +12,7 @@
 
 #include "base/error.hpp"
 #include "base/text.hpp"
-#include "sys/mountinfo.hpp"
+#include "sys/mount.hpp"
 
 namespace gantry::sys {
 namespace {
@@ -199,8 +199,8 @@ CgroupLayout probe_cgroups() {
     return layout;
   }
   for (const MountInfo& mount : mounts) {
-    if (mount.type == "cgroup2" && layout.unified.empty()) layout.unified = mount.mount_point;
-    if (mount.type != "cgroup") continue;
+    if (mount.filesystem == "cgroup2" && layout.unified.empty()) layout.unified = mount.mount_point;
+    if (mount.filesystem != "cgroup") continue;
     for (const std::string& option : split(mount.super_options, ','))
       if (option != "rw" && option != "ro" && !option.starts_with("release_agent="))
         layout.controllers.emplace(option, mount.mount_point);
