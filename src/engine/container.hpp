@@ -73,6 +73,8 @@ struct Container {
   std::optional<runtime::ShimClient> shim;  // from the moment it can be attached to until the exit is recorded
   std::uint64_t starts = 0;                 // counts shims: an attach to start n is over when starts > n
   std::uint64_t exits = 0;                  // counts exits, for `wait`
+  /// The exit is recorded, but the root file system, volumes and the shim are still being taken down.
+  bool releasing = false;
   bool removed = false;
   bool removing = false;
   std::string removal_error;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -61,8 +62,11 @@ class Containers {
 
  private:
   Task<CreateResult> create_steps(async::OperationPtr op, CreateRequest request);
+  Task<void> make_durable(async::OperationPtr op, ContainerPtr container, image::ImagePtr image);
   Task<void> make_volumes(async::OperationPtr op, ContainerPtr container);
+  Task<void> prepare_content(ContainerPtr container);
   Task<void> fill_volumes(ContainerPtr container);
+  Task<void> remove_directories(ContainerPtr container);
   Task<void> remove_steps(async::OperationPtr op, ContainerPtr container, RemoveOptions options);
 
   Services& services_;

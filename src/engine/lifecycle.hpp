@@ -32,6 +32,10 @@ struct WaitTicket {
 
 /// Starting, stopping, and what happens between. One supervisor coroutine per running container records its exit and
 /// follows its restart policy. Each verb is a file: lifecycle_start.cpp, lifecycle_stop.cpp …
+///
+/// A container's mutex orders what builds it up and takes it down. Stopping and killing only signal and wait, so they
+/// take their turn but do not hold the mutex while they wait: a `kill` overtakes a `stop` with a long grace period.
+/// The supervisor records an exit without the mutex: it is a fact, not a verb.
 class Lifecycle {
  public:
   Lifecycle(Services& services, ContainerStore& store);
@@ -55,35 +59,55 @@ class Lifecycle {
   Task<WaitResult> finish_wait(WaitTicket ticket);
 
   /// Brings memory, rows and kernel together after a start of the daemon: adopts running shims, records exits that
-  /// happened meanwhile, takes half-begun starts back. Then follow_up() carries out --rm and restart policies.
-  Task<void> recover();
+  /// happened meanwhile, takes half-begun starts back. Returns one sentence for each thing put right.
+  Task<std::vector<std::string>> recover();
+  /// After recover(): carries out --rm and restart policies for what ended meanwhile.
   void follow_up();
-  /// Ids whose shim lives, found before networks and storage recover. Blocks for a look at each directory.
+  /// Ids whose container lives: for the modules that recover before this one. Blocks for a look at each shim.
   static std::set<std::string> find_live_blocking(const sys::Paths& paths);
 
   /// Ends the supervisors, not the containers.
   Task<void> stop_supervising();
 
-  /// For verbs that hold the container's mutex.
-  Task<void> stop_locked(ContainerPtr container, std::chrono::milliseconds grace, int signal);
+  /// Kills a running container and waits until its exit is recorded and what it used is taken down.
+  Task<void> kill_and_wait(ContainerPtr container);
+  /// Waits until what the last run used is taken down. Throws timed_out.
+  Task<void> wait_until_released(ContainerPtr container);
+  void publish(const Container& container, std::string action, std::map<std::string, std::string> extra = {});
 
  private:
-  Task<void> start_locked(async::OperationPtr op, ContainerPtr container);
+  Task<void> start_locked(ContainerPtr container);
   Task<void> start_steps(async::OperationPtr op, ContainerPtr container);
-  Task<void> prepare_bundle(ContainerPtr container, network::AttachResult* attached, sys::Path rootfs);
+  Task<void> write_bundle(ContainerPtr container, const network::Attachment* attachment);
   Task<void> launch(async::OperationPtr op, ContainerPtr container, network::AttachResult* attached);
-  Task<void> fail_start(ContainerPtr container, int exit_code, std::string message);
+  Task<void> mount_volumes(ContainerPtr container);
+  Task<void> let_clients_attach(ContainerPtr container);
+  Task<void> take_back_start(ContainerPtr container);
+  void note_failed_start(Container& container, const std::exception_ptr& failure);
+
+  Task<void> stop_container(ContainerPtr container, std::optional<std::chrono::seconds> timeout, int signal);
+  Task<void> take_turn(ContainerPtr container, std::string verb);
+  Task<void> send_signal(ContainerPtr container, int signal);
+  Task<bool> wait_until_down(ContainerPtr container, std::chrono::milliseconds limit);
+  int stop_signal(const Container& container, const std::string& wanted) const;
+
   Task<void> supervise(ContainerPtr container);
-  Task<bool> after_exit(ContainerPtr container, protocol::ExitRecord exit);
+  Task<protocol::ExitRecord> await_exit(ContainerPtr container);
   Task<void> record_exit(ContainerPtr container, protocol::ExitRecord exit);
   Task<void> release(ContainerPtr container);
-  Task<protocol::ExitRecord> await_exit(ContainerPtr container);
-  Task<bool> wait_until_down(ContainerPtr container, std::chrono::milliseconds limit);
-  Task<void> adopt(ContainerPtr container);
+  Task<bool> restart_by_policy(ContainerPtr container);
+  Task<void> remove_after_exit(ContainerPtr container);
   Task<void> watch_oom(ContainerPtr container, std::uint64_t start);
   bool wants_restart(const Container& container) const;
   void spawn_supervisor(ContainerPtr container);
-  void publish(const Container& container, std::string action, std::map<std::string, std::string> extra = {});
+
+  Task<bool> adopt(ContainerPtr container);
+  Task<void> resume_policy(ContainerPtr container);
+  Task<void> sweep_shims();
+  Task<void> save_state_or_log(ContainerPtr container);
+  Task<void> remove_from_runtime(ContainerPtr container);
+  std::string cgroup_of(const Container& container) const;
+  protocol::ShimConfig shim_config(const Container& container) const;
 
   Services& services_;
   ContainerStore& store_;

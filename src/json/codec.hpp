@@ -20,7 +20,7 @@
 ///
 /// A struct described with BOOST_DESCRIBE_STRUCT is an object whose members carry the wire names. Decoding follows
 /// Go's rules, because every client was written against them: unknown members are ignored, names match in any case,
-/// null leaves the default. Types are strict. An error names the member: `invalid JSON: HostConfig.Memory: …`.
+/// null leaves the default. Types are strict; enumerations are their numbers (for rows, never for the wire). An error names the member: `invalid JSON: HostConfig.Memory: …`.
 namespace gantry::json {
 
 template <class T>
@@ -102,6 +102,10 @@ void decode_into(T& out, const Value& v, const std::string& where) {
     out = v.get_bool();
   } else if constexpr (std::is_integral_v<T>) {
     decode_integer(out, v, where);
+  } else if constexpr (std::is_enum_v<T>) {
+    std::int64_t number = 0;
+    decode_integer(number, v, where);
+    out = static_cast<T>(number);
   } else if constexpr (std::is_floating_point_v<T>) {
     if (!v.is_number()) mismatch(where, "a number", v);
     out = v.to_number<T>();
@@ -168,6 +172,8 @@ template <class T>
 Value encode(const T& value) {
   if constexpr (std::is_same_v<T, Value> || std::is_arithmetic_v<T>) {
     return Value(value);
+  } else if constexpr (std::is_enum_v<T>) {
+    return Value(static_cast<std::int64_t>(value));
   } else if constexpr (std::is_same_v<T, std::string>) {
     return Value(boost::json::string(value));
   } else if constexpr (detail::is_optional<T>::value || detail::is_omit<T>::value ||

@@ -2,7 +2,6 @@
 
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
-#include <boost/json/src.hpp>
 
 #include "base/error.hpp"
 #include "base/text.hpp"

@@ -113,6 +113,7 @@ struct ExecRequest {
 struct LogOptions {
   std::uint64_t max_size = 0;  // bytes; 0: no limit
   std::uint32_t max_file = 1;
+  friend bool operator==(const LogOptions&, const LogOptions&) = default;
 };
 
 /// Everything that a shim is told before it starts; written to <dir>/config by the daemon.
@@ -142,9 +143,6 @@ struct ShimConfig {
 
   friend bool operator==(const ShimConfig&, const ShimConfig&) = default;
 };
-inline bool operator==(const LogOptions& a, const LogOptions& b) {
-  return a.max_size == b.max_size && a.max_file == b.max_file;
-}
 
 /// Text of <dir>/config: "key value" lines, '%', newline and NUL in values written as %XX.
 std::string render_config(const ShimConfig& config);

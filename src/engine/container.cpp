@@ -1,0 +1,50 @@
+#include "engine/container.hpp"
+
+#include <fmt/format.h>
+
+namespace gantry::engine {
+
+std::string_view status_name(Status status) noexcept {
+  switch (status) {
+    case Status::created: return "created";
+    case Status::running: return "running";
+    case Status::paused: return "paused";
+    case Status::restarting: return "restarting";
+    case Status::removing: return "removing";
+    case Status::exited: return "exited";
+    case Status::dead: return "dead";
+  }
+  return "?";
+}
+
+Status Container::status() const noexcept {
+  if (state.running) {
+    if (state.paused) return Status::paused;
+    return state.restarting ? Status::restarting : Status::running;
+  }
+  if (removing) return Status::removing;
+  if (state.dead) return Status::dead;
+  return state.started == Timestamp{} ? Status::created : Status::exited;
+}
+
+const std::map<std::string, std::string>& Container::labels() const {
+  static const std::map<std::string, std::string> kNone;
+  return config.Labels ? *config.Labels : kNone;
+}
+
+std::string Container::status_text(Timestamp at) const {
+  switch (status()) {
+    case Status::paused: return fmt::format("Up {} (Paused)", render_human_duration(at - state.started));
+    case Status::restarting:
+      return fmt::format("Restarting ({}) {} ago", state.exit_code, render_human_duration(at - state.finished));
+    case Status::running: return "Up " + render_human_duration(at - state.started);
+    case Status::removing: return "Removal In Progress";
+    case Status::dead: return "Dead";
+    case Status::created: return "Created";
+    case Status::exited:
+      return fmt::format("Exited ({}) {} ago", state.exit_code, render_human_duration(at - state.finished));
+  }
+  return "";
+}
+
+}  // namespace gantry::engine

@@ -1,0 +1,63 @@
+#include <fmt/format.h>
+
+#include "async/shield.hpp"
+#include "base/failpoint.hpp"
+#include "engine/containers.hpp"
+#include "engine/lifecycle.hpp"
+#include "engine/messages.hpp"
+#include "engine/names.hpp"
+#include "engine/settings.hpp"
+#include "engine/spec_builder.hpp"
+#include "runtime/limits.hpp"
+
+namespace gantry::engine {
+
+Task<void> Containers::rename(std::string reference, std::string name) {
+  ContainerPtr container = store_.get(reference);
+  if (!name.empty() && name.front() == '/') name.erase(0, 1);
+  if (name.empty()) throw Error(Errc::invalid_argument, "Neither old nor new names may be empty");
+  auto lock = co_await container->mutex.lock("rename");
+  if (container->removed) throw no_such_container(reference);
+  if (name == container->name)
+    throw Error(Errc::invalid_argument, "Renaming a container with the same name as its current name");
+  validate_container_name(name);
+  const std::string old = container->name;
+  try {
+    NameReservation taken = store_.reserve_name(name);
+    co_await async::shielded(store_.rename(container, name));
+  } catch (Error& e) {
+    if (e.code() == Errc::conflict) e.prefix("Error when allocating new name");
+    throw;
+  }
+  lifecycle_.publish(*container, "rename", {{"oldName", "/" + old}});
+}
+
+Task<std::vector<std::string>> Containers::update(std::string reference, model::Resources resources,
+                                                  std::optional<model::RestartPolicy> policy) {
+  ContainerPtr container = store_.get(reference);
+  auto lock = co_await container->mutex.lock("update");
+  if (container->removed) throw no_such_container(reference);
+  runtime::Resources changes = to_runtime_resources(resources);
+  std::vector<std::string> warnings = runtime::validate_resources(changes, services_.host, {.update = true});
+  const std::string prefix = fmt::format("Cannot update container {}", container->id.str());
+  try {
+    if (policy && !policy->Name.empty()) {
+      if (container->host.AutoRemove && policy->Name != "no")
+        throw Error(Errc::conflict, "Restart policy cannot be updated because AutoRemove is enabled for the container");
+      validate_restart_policy(*policy, false);
+    }
+    const runtime::Resources wanted = runtime::apply_update(to_runtime_resources(container->host), changes);
+    if (container->state.running && !container->state.restarting && container->shim)
+      co_await container->shim->update(render_update(wanted, services_.host));
+    from_runtime_resources(wanted, container->host);
+    if (policy && !policy->Name.empty()) container->host.RestartPolicy = *policy;
+  } catch (Error& e) {
+    e.prefix(prefix);
+    throw;
+  }
+  co_await async::shielded(store_.save(container));
+  lifecycle_.publish(*container, "update");
+  co_return warnings;
+}
+
+}  // namespace gantry::engine

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <string>
+
+namespace gantry::engine {
+
+/// Throws invalid_argument with Docker's text. `name` is without the slash.
+void validate_container_name(const std::string& name);
+
+/// A name for a container that was given none: two words with "_" between them, and a digit behind them from the second
+/// try on.
+std::string generate_name(int attempt);
+
+}  // namespace gantry::engine

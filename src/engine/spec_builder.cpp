@@ -1,0 +1,179 @@
+#include "engine/spec_builder.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/error.hpp"
+#include "engine/settings.hpp"
+#include "json/json.hpp"
+#include "runtime/capabilities.hpp"
+#include "runtime/devices.hpp"
+#include "runtime/limits.hpp"
+#include "runtime/propagation.hpp"
+#include "runtime/security_opts.hpp"
+#include "runtime/spec.hpp"
+#include "runtime/users.hpp"
+#include "storage/root_access.hpp"
+
+#include <fcntl.h>
+
+namespace gantry::engine {
+namespace {
+
+using runtime::ContainerSpec;
+using runtime::NamespaceChoice;
+
+std::vector<std::string> words(const std::optional<std::vector<std::string>>& list) {
+  return list ? *list : std::vector<std::string>{};
+}
+
+NamespaceChoice choose_namespace(const std::string& mode, std::int64_t donor, std::string_view kind) {
+  if (mode == "host") return NamespaceChoice::host();
+  if (donor != 0) return NamespaceChoice::join(fmt::format("/proc/{}/ns/{}", donor, kind));
+  return NamespaceChoice::fresh();
+}
+
+void set_process(ContainerSpec& spec, const SpecInputs& in, const runtime::HostFacts& facts) {
+  spec.args.push_back(in.path);
+  spec.args.insert(spec.args.end(), in.args.begin(), in.args.end());
+  spec.cwd = in.config.WorkingDir.empty() ? "/" : in.config.WorkingDir;
+  spec.terminal = in.config.Tty;
+  if (in.config.Tty && in.host.ConsoleSize.size() == 2 && in.host.ConsoleSize[0] > 0)
+    spec.console_size = runtime::ConsoleSize{static_cast<std::uint32_t>(in.host.ConsoleSize[0]),
+                                             static_cast<std::uint32_t>(in.host.ConsoleSize[1])};
+  const auto resolved = runtime::resolve_user_blocking(in.rootfs.string(), in.config.User, words(in.host.GroupAdd));
+  spec.user = resolved.user;
+  spec.env = words(in.config.Env);
+  runtime::CapabilityRequest request{words(in.host.CapAdd), words(in.host.CapDrop), in.host.Privileged};
+  spec.capabilities = runtime::resolve_capabilities(request, facts.own_capabilities);
+  if (in.host.OomScoreAdj != 0) spec.oom_score_adj = static_cast<int>(in.host.OomScoreAdj);
+  spec.ulimits = runtime::merge_ulimits(in.default_ulimits, to_runtime_ulimits(in.host));
+  spec.init_path = in.init_path;
+}
+
+void set_security(ContainerSpec& spec, const SpecInputs& in, const runtime::HostFacts& facts,
+                  runtime::SeccompCache& seccomp) {
+  using Seccomp = runtime::SecurityOptions::Seccomp;
+  const auto options = runtime::parse_security_opts(words(in.host.SecurityOpt), facts);
+  spec.no_new_privileges = options.no_new_privileges.value_or(in.daemon_no_new_privileges);
+  spec.writable_cgroups = options.writable_cgroups;
+  spec.privileged = in.host.Privileged;
+  spec.masked_paths = in.host.MaskedPaths;
+  spec.readonly_paths = in.host.ReadonlyPaths;
+  if (!facts.seccomp) return;
+  switch (options.seccomp) {
+    case Seccomp::unconfined: return;
+    case Seccomp::custom: spec.seccomp = seccomp.get(options.seccomp_profile, spec.capabilities); return;
+    case Seccomp::builtin: spec.seccomp = seccomp.get_default(spec.capabilities); return;
+    case Seccomp::by_default:
+      if (in.host.Privileged || in.daemon_seccomp_unconfined) return;
+      spec.seccomp = in.daemon_seccomp_profile.empty() ? seccomp.get_default(spec.capabilities)
+                                                       : seccomp.get(in.daemon_seccomp_profile, spec.capabilities);
+  }
+}
+
+void set_namespaces(ContainerSpec& spec, const SpecInputs& in) {
+  spec.hostname = in.hostname;
+  spec.domainname = in.config.Domainname;
+  spec.net = in.netns_path.empty() ? NamespaceChoice::host() : NamespaceChoice::join(in.netns_path);
+  spec.pid = choose_namespace(in.host.PidMode, in.pid_donor, "pid");
+  spec.ipc = choose_namespace(in.host.IpcMode, in.ipc_donor, "ipc");
+  spec.uts = in.host.UTSMode == "host" ? NamespaceChoice::host() : NamespaceChoice::fresh();
+  spec.cgroup = in.host.CgroupnsMode == "private" ? NamespaceChoice::fresh() : NamespaceChoice::host();
+  spec.shm_size = in.host.ShmSize;
+  if (in.host.IpcMode == "host") spec.shm_source = "/dev/shm";
+  else if (in.host.IpcMode == "none") spec.without_shm = true;
+  else if (!in.shm_source.empty()) spec.shm_source = in.shm_source.string();
+}
+
+void set_limits(ContainerSpec& spec, const SpecInputs& in) {
+  spec.resources = to_runtime_resources(in.host);
+  runtime::resolve_block_devices_blocking(spec.resources);
+  if (in.host.Sysctls) spec.sysctls = *in.host.Sysctls;
+  spec.cgroups_path = in.cgroups_path;
+  if (in.host.Annotations) spec.annotations = *in.host.Annotations;
+  if (in.host.Privileged) spec.devices = runtime::list_host_devices_blocking();
+  if (in.host.Devices)
+    for (const model::DeviceMapping& device : *in.host.Devices) {
+      auto resolved =
+          runtime::resolve_device_blocking({device.PathOnHost, device.PathInContainer, device.CgroupPermissions});
+      spec.devices.insert(spec.devices.end(), resolved.devices.begin(), resolved.devices.end());
+      spec.device_rules.insert(spec.device_rules.end(), resolved.rules.begin(), resolved.rules.end());
+    }
+  if (in.host.DeviceCgroupRules)
+    for (const std::string& rule : *in.host.DeviceCgroupRules)
+      spec.device_rules.push_back(runtime::parse_device_rule(rule));
+}
+
+/// The directory that a mount point binds; empty for a tmpfs. A subpath is resolved inside the volume.
+std::string bind_source(const SpecInputs& in, const volume::MountPoint& mount) {
+  if (mount.type == volume::MountType::bind) return mount.source;
+  const auto it = in.volume_paths.find(mount.name);
+  const sys::Path root = it == in.volume_paths.end() ? sys::Path(mount.source) : it->second;
+  if (mount.subpath.empty()) return root.string();
+  const sys::Fd at = sys::open_file(root, O_PATH | O_DIRECTORY);
+  const sys::Fd inside = sys::open_in_root(at.get(), mount.subpath, O_PATH);
+  return sys::Path(std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", inside.get()))).string();
+}
+
+void set_mounts(ContainerSpec& spec, const SpecInputs& in, const runtime::HostFacts& facts) {
+  spec.rootfs = in.rootfs.string();
+  spec.readonly_rootfs = in.host.ReadonlyRootfs;
+  std::vector<runtime::Mount> managed;
+  if (in.own_files)
+    for (const char* name : {"resolv.conf", "hostname", "hosts"}) {
+      runtime::BindOptions options;
+      options.read_only = in.host.ReadonlyRootfs;
+      managed.push_back(
+          runtime::bind_mount((in.files_directory / name).string(), std::string("/etc/") + name, options, facts));
+    }
+  for (const volume::MountPoint& mount : in.mounts) {
+    std::erase_if(managed, [&](const runtime::Mount& m) { return m.destination == mount.destination; });
+    if (mount.type == volume::MountType::tmpfs) {
+      std::vector<std::string> options = mount.tmpfs_options;
+      if (!mount.rw) options.emplace_back("ro");
+      managed.push_back(runtime::tmpfs_mount(mount.destination, options));
+      continue;
+    }
+    runtime::BindOptions options;
+    options.read_only = !mount.rw;
+    options.recursive_read_only = !mount.read_only_non_recursive;
+    options.non_recursive = mount.non_recursive;
+    options.propagation = mount.propagation;
+    const std::string source = bind_source(in, mount);
+    if (mount.type == volume::MountType::bind)
+      spec.rootfs_propagation = runtime::merge_root_propagation(
+          spec.rootfs_propagation, runtime::required_root_propagation_blocking(source, mount.propagation));
+    managed.push_back(runtime::bind_mount(source, mount.destination, options, facts));
+  }
+  spec.mounts = std::move(managed);
+}
+
+}  // namespace
+
+std::string build_spec_blocking(const SpecInputs& inputs, const runtime::HostFacts& facts,
+                                runtime::SeccompCache& seccomp) {
+  ContainerSpec spec;
+  spec.id = inputs.id.str();
+  set_process(spec, inputs, facts);
+  set_security(spec, inputs, facts, seccomp);
+  set_namespaces(spec, inputs);
+  set_limits(spec, inputs);
+  set_mounts(spec, inputs, facts);
+  return runtime::render_oci_config(spec, facts);
+}
+
+std::string render_update(const runtime::Resources& resources, const runtime::HostFacts& facts) {
+  ContainerSpec spec;
+  spec.args = {"/"};
+  spec.rootfs = "/";
+  spec.cgroups_path = "/";
+  spec.resources = resources;
+  const json::Value config = json::parse(runtime::render_oci_config(spec, facts));
+  json::Object limits = config.at("linux").at("resources").as_object();
+  limits.erase("devices");
+  return json::render(limits);
+}
+
+}  // namespace gantry::engine

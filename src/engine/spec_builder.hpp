@@ -1,0 +1,50 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include "engine/container.hpp"
+#include "network/types.hpp"
+#include "runtime/host_facts.hpp"
+#include "runtime/resources.hpp"
+#include "runtime/seccomp.hpp"
+#include "sys/paths.hpp"
+
+namespace gantry::engine {
+
+/// Everything that a container's config.json is made of, copied, so that a lane can work on it.
+struct SpecInputs {
+  ContainerId id;
+  std::string path;
+  std::vector<std::string> args;
+  model::ContainerConfig config;
+  model::HostConfig host;
+  std::vector<volume::MountPoint> mounts;
+  std::map<std::string, sys::Path> volume_paths;  // volume name to the directory to bind
+  sys::Path rootfs;
+  sys::Path directory;     // the container's own, with hosts, hostname and resolv.conf
+  sys::Path files_directory;  // whose files are bound: the donor's for "container:"
+  bool own_files = true;   // false with the host's network and no files of ours
+  std::string netns_path;  // empty: the host's
+  std::string hostname;
+  std::int64_t pid_donor = 0;  // PidMode container:
+  std::int64_t ipc_donor = 0;
+  sys::Path shm_source;  // empty: a private tmpfs
+  std::string init_path;
+  std::string cgroups_path;
+  std::vector<runtime::Ulimit> default_ulimits;
+  std::string daemon_seccomp_profile;  // JSON text; empty: built in
+  bool daemon_seccomp_unconfined = false;
+  bool daemon_no_new_privileges = false;
+};
+
+/// The text of config.json. Resolves users in the container's own files and devices on the host. Throws Error with
+/// Docker's texts. Blocks: call it in a lane.
+std::string build_spec_blocking(const SpecInputs& inputs, const runtime::HostFacts& facts,
+                                runtime::SeccompCache& seccomp);
+
+/// The OCI LinuxResources object that `runc update` reads.
+std::string render_update(const runtime::Resources& resources, const runtime::HostFacts& facts);
+
+}  // namespace gantry::engine
