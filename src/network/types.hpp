@@ -33,7 +33,8 @@ struct Options {
   bool ip_forward = true;          // switch the host's IPv4 forwarding on if it is off
   bool ip_forward_no_drop = false;  // having switched it on, do not drop what is forwarded between other interfaces
   bool relay = true;               // serve loopback and IPv6 host addresses by the shim's relay (--userland-proxy)
-  std::string default_bind_ip;     // --ip; empty: 0.0.0.0 and [::]
+  std::string default_bind_ip;     // --ip; empty or 0.0.0.0: 0.0.0.0 and [::]
+  bool embedded_dns = false;       // the shim answers at 127.0.0.11 in user-defined networks
   std::vector<std::string> dns;
   std::vector<std::string> dns_search;
   std::vector<std::string> dns_options;
@@ -204,6 +205,7 @@ using NetworkEventHook = std::function<void(const NetworkEvent&)>;
 struct RecoverReport {
   std::vector<std::string> repaired;  // one sentence each
   std::vector<std::string> removed;
+  std::vector<std::string> problems;  // what could not be put right
 };
 
 }  // namespace gantry::network

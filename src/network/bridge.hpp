@@ -1,0 +1,43 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "network/address.hpp"
+#include "sys/netlink.hpp"
+
+/// The bridges of networks and what surrounds them on the host. All of this blocks for microseconds on netlink and
+/// belongs in the net lane.
+namespace gantry::network {
+
+struct BridgeSpec {
+  std::string name;
+  MacAddress mac;
+  std::vector<Cidr> addresses;  // the host's addresses in the networks' subnets; none: the host has no part in it
+  unsigned mtu = 0;
+  bool ipv6 = false;
+};
+
+/// Makes the bridge if it is missing and brings what is there in line: kind, addresses, up. Returns its index; `changes`
+/// gets a sentence for everything that had to be put right. Throws if the name belongs to something that is no bridge.
+int ensure_bridge(sys::NetlinkSocket& socket, const BridgeSpec& spec, std::vector<std::string>& changes);
+
+/// Removes the bridge if it is there.
+void remove_bridge(sys::NetlinkSocket& socket, const std::string& name);
+
+/// Makes `interface` a port of the bridge again if it is not. False if there is no such interface.
+bool ensure_port(sys::NetlinkSocket& socket, const std::string& interface, int bridge, bool isolated, bool& changed);
+
+/// Subnets that new networks must not take: routes other than default ones, and the host's name servers.
+/// `ignore_interfaces`: routes over them do not count.
+std::vector<Cidr> occupied_subnets(sys::NetlinkSocket& socket, const std::string& resolv_conf,
+                                   const std::vector<std::string>& ignore_interfaces);
+
+/// The interface's first address of this family that is not link-local.
+std::optional<Cidr> find_interface_address(sys::NetlinkSocket& socket, const std::string& interface, Family family);
+
+/// Switches the host's forwarding on. True if it was off.
+bool enable_forwarding(Family family);
+
+}  // namespace gantry::network

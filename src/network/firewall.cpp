@@ -1,0 +1,172 @@
+#include "network/firewall.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+#include <linux/netfilter.h>
+
+#include <fmt/format.h>
+
+#include "base/error.hpp"
+
+namespace gantry::network {
+namespace {
+
+using sys::NftBatch;
+using sys::NftElement;
+using sys::NftFamily;
+
+constexpr NftFamily kFamilies[] = {NftFamily::ip, NftFamily::ip6};
+const char* prefix(NftFamily family) { return family == NftFamily::ip ? "ip " : "ip6 "; }
+
+NftFamily family_of(const std::string& set) { return set[2] == ' ' ? NftFamily::ip : NftFamily::ip6; }
+std::string set_name(const std::string& set) { return set.substr(set.find(' ') + 1); }
+
+void merge(Firewall::Elements& into, const Firewall::Elements& from) {
+  for (const auto& [set, elements] : from) {
+    auto& list = into[set];
+    list.insert(list.end(), elements.begin(), elements.end());
+  }
+}
+
+std::vector<NftElement> normalised(std::vector<NftElement> elements) {
+  std::sort(elements.begin(), elements.end());
+  elements.erase(std::unique(elements.begin(), elements.end()), elements.end());
+  return elements;
+}
+
+}  // namespace
+
+Firewall::Firewall(Settings settings) : settings_(std::move(settings)) {}
+
+Firewall::Elements Firewall::wanted() const {
+  Elements all;
+  for (const auto& [name, rules] : bridges_) merge(all, bridge_elements(rules));
+  for (const auto& [id, rules] : published_) merge(all, publish_elements(rules));
+  return all;
+}
+
+void Firewall::plan_publish(const std::string& endpoint_id, std::vector<PublishRule> rules) {
+  if (rules.empty()) published_.erase(endpoint_id);
+  else published_[endpoint_id] = std::move(rules);
+}
+
+void Firewall::add_tables(NftBatch& batch, sys::NftTableFlags flags) {
+  const Elements elements = wanted();
+  for (NftFamily family : kFamilies) {
+    if (socket_.find_table(family, settings_.table)) batch.remove_table(family, settings_.table);
+    batch.add_table(family, settings_.table, flags);
+    add_ruleset(batch, family, settings_.table, settings_.drop_foreign_forward);
+  }
+  for (const auto& [set, list] : elements)
+    batch.add_elements(family_of(set), settings_.table, set_name(set), normalised(list));
+}
+
+void Firewall::rebuild() {
+  // Newest first: kernels refuse flags that they do not know.
+  constexpr sys::NftTableFlags kChoices[] = {{true, true}, {false, false}};
+  for (const auto& flags : kChoices) {
+    NftBatch batch;
+    add_tables(batch, flags);
+    try {
+      socket_.commit(std::move(batch));
+      flags_ = flags;
+      break;
+    } catch (const Error& e) {
+      if (e.sys_errno() == EPERM)
+        throw Error(Errc::conflict, fmt::format("the firewall table {} belongs to another running engine", settings_.table));
+      const bool unknown_flags = e.sys_errno() == EOPNOTSUPP || e.sys_errno() == EINVAL;
+      if (!unknown_flags || !flags.owner) throw;
+    }
+  }
+  ensure_user_tables();
+  seen_generation_ = socket_.generation();
+}
+
+void Firewall::ensure_user_tables() {
+  const std::string name = settings_.table + "-user";
+  for (NftFamily family : kFamilies) {
+    if (socket_.find_table(family, name)) continue;
+    NftBatch batch;
+    batch.add_table(family, name);
+    batch.add_chain(family, name, {"forward", "filter", NF_INET_FORWARD, -10});
+    batch.add_chain(family, name, {"input", "filter", NF_INET_LOCAL_IN, -10});
+    batch.add_chain(family, name, {"prerouting_raw", "filter", NF_INET_PRE_ROUTING, -310});
+    socket_.commit(std::move(batch));
+  }
+}
+
+bool Firewall::matches_kernel(std::string& difference) {
+  const Elements elements = wanted();
+  for (NftFamily family : kFamilies) {
+    auto table = socket_.find_table(family, settings_.table);
+    if (!table) {
+      difference = fmt::format("table {}{} was removed", prefix(family), settings_.table);
+      return false;
+    }
+    // Nobody but the owner can have changed an owned table.
+    if (table->flags.owner && table->owner == socket_.port_id()) continue;
+    if (socket_.list_rules(family, settings_.table) != expected_rules(family, settings_.drop_foreign_forward)) {
+      difference = fmt::format("rules of table {}{} were changed", prefix(family), settings_.table);
+      return false;
+    }
+    for (const auto& set : firewall_sets(family)) {
+      auto it = elements.find(prefix(family) + set.name);
+      auto there = socket_.list_elements(family, settings_.table, set.name);
+      if (normalised(std::move(there)) == normalised(it == elements.end() ? std::vector<NftElement>() : it->second))
+        continue;
+      difference = fmt::format("set {} of table {}{} was changed", set.name, prefix(family), settings_.table);
+      return false;
+    }
+  }
+  return true;
+}
+
+std::string Firewall::repair() {
+  const std::uint32_t generation = socket_.generation();
+  if (generation == seen_generation_) return {};
+  std::string difference;
+  const bool intact = matches_kernel(difference);
+  seen_generation_ = generation;
+  if (intact) {
+    ensure_user_tables();
+    seen_generation_ = socket_.generation();
+    return {};
+  }
+  rebuild();
+  return difference;
+}
+
+void Firewall::add_bridge(const BridgeRules& rules) {
+  remove_bridge(rules.bridge);
+  NftBatch batch;
+  for (const auto& [set, list] : bridge_elements(rules))
+    batch.add_elements(family_of(set), settings_.table, set_name(set), normalised(list));
+  socket_.commit(std::move(batch));
+  bridges_[rules.bridge] = rules;
+}
+
+void Firewall::remove_bridge(const std::string& bridge) {
+  auto it = bridges_.find(bridge);
+  if (it == bridges_.end()) return;
+  NftBatch batch;
+  for (const auto& [set, list] : bridge_elements(it->second))
+    batch.remove_elements(family_of(set), settings_.table, set_name(set), list);
+  socket_.commit(std::move(batch));
+  bridges_.erase(it);
+}
+
+void Firewall::publish(const std::string& endpoint_id, std::vector<PublishRule> rules) {
+  auto it = published_.find(endpoint_id);
+  NftBatch batch;
+  if (it != published_.end()) {
+    for (const auto& [set, list] : publish_elements(it->second))
+      batch.remove_elements(family_of(set), settings_.table, set_name(set), list);
+  }
+  for (const auto& [set, list] : publish_elements(rules))
+    batch.add_elements(family_of(set), settings_.table, set_name(set), list);
+  socket_.commit(std::move(batch));
+  plan_publish(endpoint_id, std::move(rules));
+}
+
+}  // namespace gantry::network

@@ -1,0 +1,152 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "async/lanes.hpp"
+#include "async/mutex.hpp"
+#include "async/task_group.hpp"
+#include "db/network_rows.hpp"
+#include "network/bridge.hpp"
+#include "network/firewall.hpp"
+#include "network/ipam.hpp"
+#include "network/networks.hpp"
+#include "network/ports.hpp"
+#include "network/files.hpp"
+#include "network/sandbox.hpp"
+
+/// What Networks holds; only its own .cpp files see this.
+namespace gantry::network {
+
+/// The sockets to the kernel. Net lane only.
+struct Kernel {
+  explicit Kernel(Firewall::Settings settings);
+  sys::NetlinkSocket route;
+  Firewall firewall;
+};
+using KernelPtr = std::shared_ptr<Kernel>;
+
+/// A network and the addresses in it that are taken.
+struct Net {
+  db::NetworkRow row;
+  std::vector<AddressRange> ranges;  // one for each pool, in their order
+  bool leaving = false;              // being removed: nobody gets in any more
+
+  bool is_bridge() const { return row.driver == "bridge"; }
+  bool is_default_bridge() const { return row.predefined && is_bridge(); }
+  std::string option(const std::string& key, std::string fallback = {}) const;
+  bool flag(const std::string& key, bool fallback) const;
+  AddressRange* range(Family family);
+  const AddressRange* range(Family family) const;
+  /// The host's address in the subnet, or empty.
+  IpAddress gateway(Family family) const;
+  Cidr with_length(const IpAddress& address) const;
+  unsigned mtu(unsigned fallback) const;
+  BridgeRules::Mode mode(Family family) const;
+  BridgeSpec bridge_spec(unsigned default_mtu) const;
+  BridgeRules rules() const;
+};
+
+/// A container that has a sandbox.
+struct Member {
+  db::SandboxRow sandbox;
+  std::vector<db::EndpointRow> endpoints;  // in the order of their interfaces
+  sys::Path directory;                     // of its files; empty after a restart of the daemon
+  Attachment shown;                        // what find_attachment() gives: derived from the above
+};
+
+struct Networks::State {
+  State(Options options, db::Db& db, async::Lanes& lanes, boost::asio::any_io_executor loop, NetworkEventHook on_event);
+
+  // networks.cpp
+  Net* find_net(const std::string& name_or_id);
+  Net& get_net(const std::string& name_or_id);
+  NetworkInfo describe(const Net& net) const;
+  void refresh(Member& member);
+  void tell(const std::string& action, const Net& net, const std::string& container_id, std::string detail = {});
+  std::vector<Cidr> used_subnets() const;
+
+  // networks_attach.cpp
+  Task<AttachResult> attach(AttachRequest request);
+  Task<void> detach(std::string container_id);
+  Task<AttachResult> attach_own(AttachRequest request);
+  Task<void> attach_host(AttachRequest request);
+  Task<void> attach_joined(const AttachRequest& request);
+  struct Plan;
+  /// Reserves addresses, names and ports in memory; throws without leaving anything reserved.
+  Plan plan(const AttachRequest& request);
+  db::EndpointRow plan_endpoint(Net& net, const AttachRequest& request, const EndpointSettings& settings,
+                                std::size_t index);
+  void release(const db::EndpointRow& row);
+  Task<void> take_back(std::string container_id, std::vector<db::EndpointRow> endpoints);
+  InterfaceSpec interface_spec(const db::EndpointRow& row, const EndpointSettings& settings);
+  std::vector<PublishRule> publish_rules(const db::EndpointRow& row);
+  void choose_gateways(std::vector<db::EndpointRow>& rows);
+  std::vector<HostsLine> hosts_lines(const AttachRequest& request, const std::vector<db::EndpointRow>& rows) const;
+  std::string resolv_conf_for(const AttachRequest& request, bool internal, bool ipv6, const std::string& host_text) const;
+
+  // networks_connect.cpp
+  Task<Endpoint> connect(std::string network, AttachRequest container, EndpointSettings settings);
+  Task<void> disconnect(std::string network, std::string container, bool force);
+  Task<void> move_gateways(std::string container_id);
+
+  // networks_admin.cpp
+  Task<Networks::Created> create_network(NetworkSpec spec);
+  Task<void> remove_network(std::string name_or_id);
+
+  // networks_recover.cpp
+  Task<RecoverReport> recover(std::set<std::string> running);
+  Task<void> make_predefined(std::vector<Cidr> occupied, std::optional<Cidr> on_bridge);
+  Task<std::vector<std::string>> heal();
+  /// Everything that heal() compares with the kernel.
+  struct Wanted {
+    std::vector<BridgeSpec> bridges;
+    struct Port {
+      std::string interface;
+      std::string bridge;
+      bool isolated = false;
+    };
+    std::vector<Port> ports;
+  };
+  Wanted wanted() const;
+  void enter_network(const db::NetworkRow& row);
+  Task<void> watch_links();
+  Task<void> watch_firewall();
+  Task<void> audit();
+  Task<void> heal_and_tell();
+
+  Options options;
+  db::Db& db;
+  async::Lanes& lanes;
+  boost::asio::any_io_executor loop;
+  NetworkEventHook on_event;
+  SubnetPlan plan_of_subnets;
+  PortAllocator ports;
+  KernelPtr kernel;
+  std::map<std::string, Net> networks;     // by id
+  std::map<std::string, Member> members;   // by container id
+  async::Mutex admin;                      // create and remove, one at a time
+  async::Mutex healing;
+  std::unique_ptr<async::TaskGroup> watchers;
+};
+
+/// What attach() reserved. Gives it all back unless kept.
+struct Networks::State::Plan {
+  explicit Plan(State& owner) : state(&owner) {}
+  Plan(Plan&& other) noexcept;
+  Plan& operator=(Plan&&) = delete;
+  ~Plan();
+  void keep() { state = nullptr; }
+
+  State* state;
+  db::SandboxRow sandbox;
+  std::vector<db::EndpointRow> endpoints;
+  std::vector<EndpointSettings> settings;  // of each endpoint
+  std::vector<PublishedSocket> sockets;
+};
+
+}  // namespace gantry::network

@@ -1,0 +1,195 @@
+#include "network/sandbox.hpp"
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <net/if_arp.h>
+#include <netinet/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/netlink.h>
+#include <sys/socket.h>
+
+#include <fmt/format.h>
+
+#include "base/error.hpp"
+#include "base/failpoint.hpp"
+#include "base/text.hpp"
+#include "sys/namespace.hpp"
+
+namespace gantry::network {
+namespace {
+
+int index_of(sys::NetlinkSocket& socket, const std::string& name) {
+  auto link = sys::find_link(socket, name);
+  if (!link) throw Error(Errc::internal, fmt::format("there is no interface {}", name));
+  return link->index;
+}
+
+// The outer end, down, in place: the inner end is born in the namespace of the calling thread.
+void create_pair(sys::NetlinkSocket& host, const InterfaceSpec& spec, int netns_fd) {
+  auto bridge = sys::find_link(host, spec.bridge);
+  if (!bridge) throw Error(Errc::internal, fmt::format("could not find bridge {}", spec.bridge));
+  sys::NetlinkBatch batch;
+  sys::VethSpec veth;
+  veth.outer_name = spec.outer_name;
+  veth.inner_name = spec.inner_name;
+  veth.netns_fd = netns_fd;
+  veth.master = bridge->index;
+  veth.inner_mac = std::string(spec.mac.raw());
+  veth.mtu = spec.mtu;
+  sys::add_veth(batch, veth);
+  // IPv6 address generation on every port makes attaching slower with each container (network.md §0).
+  sys::add_no_ipv6_autoconf(batch, spec.outer_name);
+  try {
+    host.transact(std::move(batch));
+  } catch (Error& e) {
+    if (e.sys_errno() == EXFULL)
+      throw Error(Errc::unavailable, fmt::format("bridge {} is full (1023 ports)", spec.bridge));
+    throw;
+  }
+}
+
+// Runs inside the namespace.
+void configure_inner(sys::NetlinkSocket& inside, const InterfaceSpec& spec) {
+  sys::NetlinkBatch names;
+  sys::add_no_ipv6_autoconf(names, spec.inner_name);
+  inside.transact(std::move(names));
+  const std::string conf = "/proc/sys/net/ipv6/conf/" + spec.inner_name + "/disable_ipv6";
+  // Without an IPv6 address there must not be any IPv6: a link-local address would let neighbours in
+  // (CVE-2020-13401, CVE-2024-32473).
+  if (auto now = sys::try_read_small(conf)) {
+    const char* wanted = spec.address6.empty() ? "1" : "0";
+    if (trim(*now) != wanted) sys::write_existing(conf, wanted);
+  }
+  for (const auto& [name, value] : spec.sysctls) sys::write_existing("/proc/sys/" + name, value);
+  const int index = index_of(inside, spec.inner_name);
+  sys::NetlinkBatch batch;
+  if (!spec.address.empty())
+    sys::add_address(batch, index, spec.address.address.bytes(), spec.address.length);
+  if (!spec.address6.empty()) sys::add_address(batch, index, spec.address6.address.bytes(), spec.address6.length);
+  for (const Cidr& extra : spec.link_local) sys::add_address(batch, index, extra.address.bytes(), extra.length);
+  sys::add_link_change(batch, {.index = index, .name = spec.inner_name, .up = true});
+  if (!spec.gateway.empty()) sys::add_default_route(batch, index, AF_INET, spec.gateway.bytes());
+  if (!spec.gateway6.empty()) sys::add_default_route(batch, index, AF_INET6, spec.gateway6.bytes());
+  inside.transact(std::move(batch));
+}
+
+// Last, so that the bridge sees the port with carrier and forwards at once.
+void set_outer_up(sys::NetlinkSocket& host, const InterfaceSpec& spec) {
+  const int index = index_of(host, spec.outer_name);
+  sys::NetlinkBatch batch;
+  sys::add_bridge_port_flags(batch, index, {.hairpin = true, .isolated = spec.isolated});
+  sys::add_link_change(batch, {.index = index, .name = spec.outer_name, .up = true});
+  host.transact(std::move(batch));
+}
+
+void build_interface(sys::NetlinkSocket& host, sys::NetlinkSocket& inside, int netns_fd, const InterfaceSpec& spec) {
+  create_pair(host, spec, netns_fd);
+  FAILPOINT("network.sandbox.after_veth");
+  configure_inner(inside, spec);
+  set_outer_up(host, spec);
+}
+
+void loopback_up(sys::NetlinkSocket& inside) {
+  sys::NetlinkBatch batch;
+  sys::add_link_change(batch, {.name = "lo", .up = true});
+  inside.transact(std::move(batch));
+}
+
+}  // namespace
+
+void create_sandbox(sys::NetlinkSocket& host, const sys::Path& path, const std::vector<InterfaceSpec>& interfaces) {
+  sys::create_netns(path, [&] {
+    sys::NetlinkSocket inside(NETLINK_ROUTE);
+    loopback_up(inside);
+    if (interfaces.empty()) return;
+    sys::Fd netns = sys::open_file("/proc/thread-self/ns/net", O_RDONLY);
+    for (const auto& spec : interfaces) build_interface(host, inside, netns.get(), spec);
+  });
+}
+
+void add_interface(sys::NetlinkSocket& host, const sys::Path& path, const InterfaceSpec& interface) {
+  try {
+    sys::enter_netns(path, [&] {
+      sys::NetlinkSocket inside(NETLINK_ROUTE);
+      sys::Fd netns = sys::open_file("/proc/thread-self/ns/net", O_RDONLY);
+      build_interface(host, inside, netns.get(), interface);
+    });
+  } catch (const Error&) {
+    remove_interface(host, interface.outer_name);
+    throw;
+  }
+}
+
+void remove_interface(sys::NetlinkSocket& host, const std::string& outer_name) {
+  sys::NetlinkBatch batch;
+  sys::add_remove_link(batch, outer_name);
+  auto failures = host.send(std::move(batch));
+  if (!failures.empty() && failures.front().error != ENODEV) throw sys::NetlinkSocket::to_error(failures.front());
+}
+
+void set_gateways(const sys::Path& path, const std::string& inner_name, const IpAddress& gateway,
+                  const std::string& inner_name6, const IpAddress& gateway6) {
+  sys::enter_netns(path, [&] {
+    sys::NetlinkSocket inside(NETLINK_ROUTE);
+    sys::NetlinkBatch removals;
+    if (gateway.empty()) sys::add_remove_default_route(removals, AF_INET);
+    if (gateway6.empty()) sys::add_remove_default_route(removals, AF_INET6);
+    for (const auto& failure : inside.send(std::move(removals))) {
+      if (failure.error != ESRCH && failure.error != ENOENT) throw sys::NetlinkSocket::to_error(failure);
+    }
+    sys::NetlinkBatch batch;
+    if (!gateway.empty()) sys::add_default_route(batch, index_of(inside, inner_name), AF_INET, gateway.bytes());
+    if (!gateway6.empty()) sys::add_default_route(batch, index_of(inside, inner_name6), AF_INET6, gateway6.bytes());
+    inside.transact(std::move(batch));
+  });
+}
+
+void remove_sandbox(sys::NetlinkSocket& host, const sys::Path& path, const std::vector<std::string>& outer_names) {
+  for (const auto& name : outer_names) {
+    auto link = sys::find_link(host, name);
+    if (!link || link->master == 0) continue;
+    // Until the kernel gets to it, the dead container must not answer for an address that may have a new owner.
+    sys::NetlinkBatch batch;
+    sys::add_bridge_port_flags(batch, link->index, {.enabled = false});
+    host.send(std::move(batch));
+  }
+  sys::remove_netns(path);
+}
+
+void announce_address(const std::string& bridge, const IpAddress& address, const MacAddress& mac) {
+  if (address.empty() || address.is_v6()) return;
+  sys::Fd fd(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
+  const unsigned index = ::if_nametoindex(bridge.c_str());
+  if (!fd || index == 0) return;
+  struct __attribute__((packed)) Frame {
+    ether_header ethernet;
+    ether_arp arp;
+  } frame{};
+  std::memset(frame.ethernet.ether_dhost, 0xff, ETH_ALEN);
+  std::memcpy(frame.ethernet.ether_shost, mac.bytes.data(), ETH_ALEN);
+  frame.ethernet.ether_type = htons(ETH_P_ARP);
+  frame.arp.ea_hdr.ar_hrd = htons(ARPHRD_ETHER);
+  frame.arp.ea_hdr.ar_pro = htons(ETH_P_IP);
+  frame.arp.ea_hdr.ar_hln = ETH_ALEN;
+  frame.arp.ea_hdr.ar_pln = 4;
+  frame.arp.ea_hdr.ar_op = htons(ARPOP_REQUEST);
+  std::memcpy(frame.arp.arp_sha, mac.bytes.data(), ETH_ALEN);
+  std::memcpy(frame.arp.arp_spa, address.bytes().data(), 4);
+  std::memcpy(frame.arp.arp_tpa, address.bytes().data(), 4);
+  sockaddr_ll to{};
+  to.sll_family = AF_PACKET;
+  to.sll_ifindex = static_cast<int>(index);
+  to.sll_halen = ETH_ALEN;
+  std::memset(to.sll_addr, 0xff, ETH_ALEN);
+  // A lost announcement only means that a neighbour asks again by itself, a little later.
+  [[maybe_unused]] const ssize_t sent =
+      ::sendto(fd.get(), &frame, sizeof frame, 0, reinterpret_cast<sockaddr*>(&to), sizeof to);
+}
+
+}  // namespace gantry::network
