@@ -54,6 +54,16 @@ struct Route {
   RouteOptions options = {};
 };
 
+/// A route that fits, and what its `{…}` stand for.
+struct RouteMatch {
+  const Handler* handler = nullptr;
+  RouteOptions options;
+  std::string_view pattern;
+  ApiVersion version = kMaxApiVersion;
+  std::string path;  // decoded, without the version
+  std::vector<std::pair<std::string, std::string>> params;
+};
+
 class Router {
  public:
   Router();
@@ -70,15 +80,7 @@ class Router {
           row.options);
   }
 
-  /// A route that fits, and what its `{…}` stand for.
-  struct Match {
-    const Handler* handler = nullptr;
-    RouteOptions options;
-    std::string_view pattern;
-    ApiVersion version = kMaxApiVersion;
-    std::string path;  // decoded, without the version
-    std::vector<std::pair<std::string, std::string>> params;
-  };
+  using Match = RouteMatch;
   /// What to do with a request: run `match`, or send `reply`.
   struct Decision {
     std::optional<Match> match;
