@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "async/lanes.hpp"
+#include "async/signal.hpp"
 #include "async/task.hpp"
 #include "db/image_rows.hpp"
 #include "storage/byte_source.hpp"
@@ -108,11 +109,15 @@ class ContentStore {
 
  private:
   friend class BlobHold;
+  Task<void> remove_files(std::vector<std::string> digests);
+
   async::Lanes& lanes_;
   db::Db& db_;
   const sys::Paths paths_;
   std::map<std::string, std::int64_t> blobs_;
   std::map<std::string, int> holds_;
+  std::set<std::string> removing_;  // their files are about to go: a commit of the same blob waits
+  async::Signal removed_;
 };
 
 }  // namespace gantry::image

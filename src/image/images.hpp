@@ -31,11 +31,13 @@ struct Image : ImageConfig {
   Descriptor manifest;    // of the manifest for `platform`; the same as `descriptor` unless that is an index
   std::vector<Descriptor> layers;        // the blobs, lowest first; as many as diff_ids
   std::vector<std::string> chain_ids;    // the layers' names in storage::LayerStore, lowest first
+  std::string config_digest;             // of the config blob
   std::vector<std::string> repo_tags;    // "alpine:3.20", sorted
   std::vector<std::string> repo_digests;  // "alpine@sha256:…", sorted
   std::int64_t content_size = 0;   // bytes of manifest, config and layer blobs
   std::int64_t unpacked_size = 0;  // bytes of the unpacked layers
   Timestamp last_tagged{};
+  Timestamp added{};  // when it came here
   bool available = true;  // false: recover() found content missing or damaged that cannot be rebuilt here
 
   std::int64_t size() const noexcept { return content_size + unpacked_size; }
@@ -133,6 +135,7 @@ class Images {
 
   /// Loads the index, compares rows with blobs and layers, and sweeps blobs that nothing refers to. After
   /// LayerStore::recover() and ContentStore::recover(). Returns what it found; never throws for one damaged image.
+  /// Layers are not swept: only when the containers are known too, by collect_garbage().
   Task<std::vector<storage::Problem>> recover();
 
   /// The image that `ref` names: a name (":latest" is implied), a digest, an ID or the start of one (engine-api.md
@@ -181,16 +184,19 @@ class Images {
   Found resolve(const std::string& ref) const;
   ImagePtr choose(const Record& record, const std::optional<Platform>& platform) const;
   void refresh(Record& record);
-  Task<void> load_record(db::ImageRow row, std::vector<db::ImageManifestRow> manifests,
-                         std::vector<storage::Problem>& problems);
-  Task<Image> read_image(Descriptor descriptor, Descriptor manifest);
-  Task<std::vector<Removed>> remove_name(std::string id, Reference name, RemoveOptions options, std::string ref);
-  Task<std::vector<Removed>> remove_all(std::string id, RemoveOptions options);
+  Task<std::unique_ptr<Record>> load_record(db::ImageRow row, std::vector<Descriptor> manifests);
+  Task<void> read_variant(Record* record, Descriptor manifest);
+  void check_layers(const Image& image, std::vector<storage::Problem>& problems) const;
+  void move_name(const std::string& name, Record& to);
+  Task<std::vector<Removed>> remove_locked(std::string ref, RemoveOptions options);
+  Task<std::vector<Removed>> untag(std::string id, std::vector<std::string> names);
   Task<std::vector<Removed>> delete_record(std::string id);
-  bool matches(const Record& record, const ListOptions& options, const std::optional<Timestamp>& before,
-               const std::optional<Timestamp>& since) const;
-  std::set<std::string> blobs_of(const Record& record) const;
+  Task<void> sweep_after_removal();
+  std::set<std::string> used_blobs() const;
   std::set<std::string> used_chains() const;
+  std::vector<ImageUser> users_of(const std::string& id) const;
+  std::vector<ManifestSummary> summarize(const Record& record) const;
+  ImagePtr first_choice(const Record& record) const;
   void publish(const std::string& action, const std::string& actor, const std::string& name, const Image* image) const;
 
   async::Lanes& lanes_;

@@ -167,7 +167,8 @@ Document parse_document(std::string_view bytes, std::string_view content_type) {
   const bool has_manifests = object.contains("manifests");
   const bool has_layers = object.contains("layers") || object.contains("config");
   if (object.contains("fsLayers")) throw Error(Errc::invalid_argument, std::string(kSchema1Text));
-  if (has_manifests == has_layers) invalid(has_layers ? "it has both layers and manifests" : "neither layers nor manifests");
+  if (has_manifests && has_layers) invalid("it has both layers and manifests");
+  if (!has_manifests && !has_layers) invalid("it has neither layers nor manifests");
   const bool typed = is_index_type(content_type) || is_manifest_type(content_type);
   if (media_type.empty()) media_type = typed ? content_type : (has_manifests ? kOciIndex : kOciManifest);
   if (typed && media_type != content_type)
@@ -217,13 +218,12 @@ bool is_attestation(const Descriptor& descriptor) {
 
 std::vector<Descriptor> select_manifests(const Index& index, const PlatformMatcher& matcher) {
   constexpr int kUnknown = 1 << 20;
-  std::vector<std::pair<int, Descriptor>> found;
+  std::multimap<int, Descriptor> found;  // equal keys keep their order
   for (const Descriptor& d : index.manifests) {
     if (is_attestation(d) || (!d.media_type.empty() && !is_manifest_type(d.media_type))) continue;
-    if (!d.platform) found.emplace_back(kUnknown, d);
-    else if (const auto rank = matcher.rank(*d.platform)) found.emplace_back(*rank, d);
+    if (!d.platform) found.emplace(kUnknown, d);
+    else if (const auto rank = matcher.rank(*d.platform)) found.emplace(*rank, d);
   }
-  std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<Descriptor> out;
   for (auto& [rank, d] : found) out.push_back(std::move(d));
   return out;

@@ -40,10 +40,8 @@ class Progress {
  private:
   struct Message {
     std::string id;
-    std::string status;
     bool is_update = false;
     std::string text;
-    std::chrono::steady_clock::time_point ready{};
   };
   void push(Message message);
 

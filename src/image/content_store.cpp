@@ -1,0 +1,269 @@
+#include "image/content_store.hpp"
+
+#include <cerrno>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include "async/shield.hpp"
+#include "base/error.hpp"
+#include "base/failpoint.hpp"
+#include "base/ids.hpp"
+#include "base/text.hpp"
+#include "db/sqlite.hpp"
+#include "image/digest.hpp"
+#include "sys/file.hpp"
+
+namespace gantry::image {
+
+// ---- BlobHold
+
+BlobHold::BlobHold(BlobHold&& other) noexcept
+    : store_(std::exchange(other.store_, nullptr)), digests_(std::move(other.digests_)) {
+  other.digests_.clear();
+}
+
+BlobHold& BlobHold::operator=(BlobHold&& other) noexcept {
+  if (this != &other) {
+    release();
+    store_ = std::exchange(other.store_, nullptr);
+    digests_ = std::move(other.digests_);
+    other.digests_.clear();
+  }
+  return *this;
+}
+
+BlobHold::~BlobHold() { release(); }
+
+void BlobHold::add(const std::string& digest) {
+  ++store_->holds_[digest];
+  digests_.push_back(digest);
+}
+
+void BlobHold::release() noexcept {
+  if (store_ == nullptr) return;
+  for (const std::string& digest : digests_) {
+    const auto it = store_->holds_.find(digest);
+    if (it != store_->holds_.end() && --it->second == 0) store_->holds_.erase(it);
+  }
+  digests_.clear();
+  store_ = nullptr;
+}
+
+// ---- Ingest
+
+Ingest::Ingest(sys::Path file, sys::Path directory) : path_(std::move(file)), directory_(std::move(directory)) {
+  fd_ = sys::open_file(path_, O_RDWR | O_CREAT | O_EXCL, 0600);
+}
+
+Ingest::~Ingest() {
+  if (!path_.empty()) ::unlink(path_.c_str());
+}
+
+void Ingest::write(std::string_view bytes) {
+  sys::write_all(fd_.get(), bytes);
+  hash_.update(bytes);
+  size_ += static_cast<std::int64_t>(bytes.size());
+}
+
+void Ingest::restart() {
+  if (::ftruncate(fd_.get(), 0) != 0 || ::lseek(fd_.get(), 0, SEEK_SET) != 0)
+    throw Error::from_errno(errno, fmt::format("truncate {}", path_.string()));
+  hash_ = storage::Sha256();
+  size_ = 0;
+}
+
+sys::Fd Ingest::open_reader() const { return sys::open_file(path_, O_RDONLY); }
+
+std::string Ingest::finish() { return hash_.digest(); }
+
+void Ingest::move_to(const sys::Path& target) {
+  if (::fchmod(fd_.get(), 0644) != 0 || ::fsync(fd_.get()) != 0)
+    throw Error::from_errno(errno, fmt::format("sync {}", path_.string()));
+  if (::rename(path_.c_str(), target.c_str()) != 0)
+    throw Error::from_errno(errno, fmt::format("rename {} to {}", path_.string(), target.string()));
+  path_.clear();
+  sys::sync_directory(target.parent_path());
+}
+
+// ---- ContentStore
+
+ContentStore::ContentStore(async::Lanes& lanes, db::Db& db, const sys::Paths& paths)
+    : lanes_(lanes), db_(db), paths_(paths) {}
+
+namespace {
+
+struct Inventory {
+  std::map<std::string, std::int64_t> good;
+  std::vector<std::string> lost;
+  std::vector<storage::Problem> problems;
+};
+
+std::int64_t regular_size(const sys::Path& path) {
+  struct stat st {};
+  return ::lstat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode) ? std::int64_t(st.st_size) : -1;
+}
+
+Inventory take_inventory(const sys::Paths& paths, const std::vector<db::BlobRow>& rows) {
+  sys::make_directories(paths.blobs(), 0700);
+  sys::make_directories(paths.tmp(), 0700);
+  Inventory out;
+  for (const db::BlobRow& row : rows) {
+    const sys::Path path = paths.blobs() / digest_hex(row.digest);
+    const std::int64_t size = regular_size(path);
+    if (size == row.size) {
+      out.good.emplace(row.digest, row.size);
+      continue;
+    }
+    out.lost.push_back(row.digest);
+    out.problems.push_back({"blob " + row.digest,
+                            size < 0 ? std::string("the file is missing")
+                                     : fmt::format("the file has {} bytes instead of {}", size, row.size),
+                            "forgotten; a pull fetches it again"});
+    ::unlink(path.c_str());
+  }
+  for (const std::string& name : sys::list_directory(paths.blobs())) {
+    if (out.good.contains("sha256:" + name)) continue;
+    sys::remove_tree(paths.blobs() / name);  // of a store that was interrupted before its row
+  }
+  return out;
+}
+
+}  // namespace
+
+Task<std::vector<storage::Problem>> ContentStore::recover() {
+  auto rows = co_await lanes_.db.run([&db = db_] { return db::list_blobs(db); });
+  auto inventory = co_await lanes_.quick.run([paths = paths_, rows] { return take_inventory(paths, rows); });
+  if (!inventory.lost.empty())
+    co_await lanes_.db.run([&db = db_, lost = inventory.lost] { db::remove_blobs(db, lost); });
+  blobs_ = std::move(inventory.good);
+  co_return std::move(inventory.problems);
+}
+
+std::optional<std::int64_t> ContentStore::find_size(const std::string& digest) const {
+  const auto it = blobs_.find(digest);
+  if (it == blobs_.end()) return std::nullopt;
+  return it->second;
+}
+
+std::int64_t ContentStore::total_size() const {
+  std::int64_t total = 0;
+  for (const auto& [digest, size] : blobs_) total += size;
+  return total;
+}
+
+std::vector<std::string> ContentStore::list() const {
+  std::vector<std::string> out;
+  for (const auto& [digest, size] : blobs_) out.push_back(digest);
+  return out;
+}
+
+sys::Path ContentStore::path(const std::string& digest) const { return paths_.blobs() / digest_hex(digest); }
+
+std::shared_ptr<Ingest> ContentStore::begin() const {
+  return std::make_shared<Ingest>(paths_.tmp() / ("blob-" + random_id().substr(0, 16)), paths_.blobs());
+}
+
+namespace {
+
+struct Stored {
+  std::string digest;
+  std::int64_t size = 0;
+};
+
+Stored store_blocking(Ingest& ingest, const sys::Paths& paths, const std::string& expected, std::int64_t size) {
+  Stored out{ingest.finish(), ingest.size()};
+  if (size >= 0 && out.size != size)
+    throw Error(Errc::corrupted, fmt::format("blob {} has {} bytes instead of {}", expected, out.size, size));
+  if (!expected.empty() && out.digest != expected)
+    throw Error(Errc::corrupted, fmt::format("filesystem layer verification failed for digest {}", expected));
+  ingest.move_to(paths.blobs() / digest_hex(out.digest));
+  return out;
+}
+
+}  // namespace
+
+Task<std::string> ContentStore::commit(std::shared_ptr<Ingest> ingest, std::string digest, std::int64_t size) {
+  while (digest.empty() ? !removing_.empty() : removing_.contains(digest)) co_await removed_.wait();
+  Stored stored = co_await lanes_.bulk.run(
+      [ingest, paths = paths_, digest, size] { return store_blocking(*ingest, paths, digest, size); });
+  FAILPOINT("content.commit.after_file");
+  const db::BlobRow row{stored.digest, stored.size};
+  co_await lanes_.db.run([&db = db_, row] { db::save_blob(db, row); });
+  blobs_[stored.digest] = stored.size;
+  co_return std::move(stored.digest);
+}
+
+Task<std::string> ContentStore::put(std::string bytes) {
+  const std::string digest = digest_of(bytes);
+  if (contains(digest)) co_return digest;
+  auto ingest = co_await lanes_.quick.run([this, bytes] {
+    auto file = begin();
+    file->write(bytes);
+    return file;
+  });
+  co_return co_await commit(ingest, digest, std::int64_t(bytes.size()));
+}
+
+std::string ContentStore::read_blocking(const std::string& digest, std::size_t limit) const {
+  std::string bytes = sys::read_file(path(digest), limit);
+  if (digest_of(bytes) != digest)
+    throw Error(Errc::corrupted, fmt::format("blob {} is damaged on disk: its content has another digest", digest));
+  return bytes;
+}
+
+Task<std::string> ContentStore::read(std::string digest, std::size_t limit) {
+  if (!contains(digest)) throw Error(Errc::not_found, fmt::format("content digest {}: not found", digest));
+  co_return co_await lanes_.quick.run([this, digest, limit] { return read_blocking(digest, limit); });
+}
+
+Task<std::shared_ptr<storage::ByteSource>> ContentStore::open(std::string digest) {
+  if (!contains(digest)) throw Error(Errc::not_found, fmt::format("content digest {}: not found", digest));
+  co_return co_await lanes_.quick.run(
+      [file = path(digest)] { return storage::make_file_source(sys::open_file(file, O_RDONLY)); });
+}
+
+Task<std::int64_t> ContentStore::remove_unreferenced(std::set<std::string> used) {
+  std::vector<std::string> dead;
+  std::int64_t freed = 0;
+  for (const auto& [digest, size] : blobs_) {
+    if (used.contains(digest) || holds_.contains(digest)) continue;
+    dead.push_back(digest);
+    freed += size;
+  }
+  if (dead.empty()) co_return 0;
+  co_await async::shielded(remove_files(std::move(dead)));
+  co_return freed;
+}
+
+Task<void> ContentStore::remove(std::string digest) {
+  if (contains(digest)) co_await async::shielded(remove_files({digest}));
+}
+
+Task<void> ContentStore::remove_files(std::vector<std::string> digests) {
+  // Out of the index first: nobody can come to rely on a blob that is about to go.
+  std::vector<sys::Path> files;
+  for (const std::string& digest : digests) {
+    blobs_.erase(digest);
+    removing_.insert(digest);
+    files.push_back(path(digest));
+  }
+  std::exception_ptr failure;
+  try {
+    co_await lanes_.db.run([&db = db_, digests] { db::remove_blobs(db, digests); });
+    FAILPOINT("content.remove.after_row");
+    co_await lanes_.bulk.run([files] {
+      for (const sys::Path& file : files) ::unlink(file.c_str());
+    });
+  } catch (const Error&) {
+    failure = std::current_exception();
+  }
+  for (const std::string& digest : digests) removing_.erase(digest);
+  removed_.notify();
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace gantry::image

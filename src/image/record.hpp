@@ -1,0 +1,30 @@
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "image/images.hpp"
+
+namespace gantry::image {
+
+/// What the index holds for one Image::id. Internal to Images.
+struct Images::Record {
+  db::ImageRow row;
+  std::optional<Index> index;       // absent: the image is a single manifest, or its index is lost
+  std::vector<ImagePtr> variants;   // the platforms that are here; replaced, never changed
+  std::set<std::string> names;      // canonical
+
+  Descriptor descriptor() const {
+    Descriptor d;
+    d.media_type = row.media_type;
+    d.digest = row.id;
+    d.size = row.size;
+    return d;
+  }
+};
+
+}  // namespace gantry::image
