@@ -1,12 +1,12 @@
 #pragma once
 
+#include <condition_variable>
 #include <cstddef>
 #include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <condition_variable>
 #include <string>
 #include <string_view>
 
@@ -68,8 +68,8 @@ class ByteChannel final : public ByteSource {
 
  private:
   struct Wakers;
-  bool has_room() const noexcept { return queued_ == 0 || queued_ < capacity_; }
-  void push(std::string bytes);
+  bool has_room() const noexcept { return queued_ < capacity_; }
+  void push(std::string_view bytes);
   void rethrow_if_left() const;
   void wake_reader();
   void wake_writer(std::unique_lock<std::mutex>& lock);

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -42,6 +41,8 @@ struct UnpackRequest {
   UnpackBudget budget;
 };
 
+struct StagedLayer;
+
 struct Unpacked {
   Layer layer;
   bool reused = false;  // it was there already, or another request unpacked it; `source` was then not read to its end
@@ -70,7 +71,9 @@ class LayerHold {
 ///
 /// A layer is unpacked below `<data-root>/tmp`, synced, renamed into place, and only then gets a row. So a row means a
 /// complete directory; after a crash anything else is removed (recover()). Parents come first: unpack() of a layer
-/// needs its parent stored or its unpack begun earlier (it waits for it).
+/// needs its parent stored or its unpack begun earlier (it waits for it). Eight layers are unpacked at a time, on
+/// threads of their own because they wait for registries and clients; so begin an unpack() when its source is about to
+/// deliver, not before.
 ///
 /// Loop thread, except where said. Queries answer from memory.
 class LayerStore {
@@ -81,8 +84,11 @@ class LayerStore {
   LayerStore& operator=(const LayerStore&) = delete;
 
   /// Makes the directories and the init layer, empties tmp/, removes directories without a row, and marks rows
-  /// without a directory as missing. Idempotent; to be called before anything else. Returns what it found.
+  /// without a directory as missing. Idempotent; to be called before anything else. Returns what it found; what is
+  /// swept goes in the background.
   Task<std::vector<Problem>> recover();
+  /// Aborts the sources of what is being unpacked and waits until no work is left.
+  Task<void> stop();
 
   /// Unpacks a layer while `source` delivers it. Two requests for the same layer share one work. Cancelling the
   /// caller aborts the source.
@@ -127,17 +133,26 @@ class LayerStore {
  private:
   struct Work;
   friend class LayerHold;
-  Task<void> run_work(std::shared_ptr<Work> work, UnpackRequest request);
-  Task<void> unpack_steps(std::shared_ptr<Work> work, UnpackRequest request);
+  using WorkPtr = std::shared_ptr<Work>;
+  WorkPtr begin_work(const std::string& chain);
+  void end_work(const WorkPtr& work);
+  Task<void> wait_for(WorkPtr work);
+  Task<void> run_unpack(WorkPtr work, UnpackRequest request);
+  Task<void> unpack_steps(WorkPtr work, UnpackRequest request);
+  Task<void> place_steps(WorkPtr work, std::shared_ptr<StagedLayer> staged, UnpackRequest request);
   Task<void> wait_for_parent(std::string parent);
-  Task<void> remove_one(std::string chain);
+  Task<void> remove_steps(std::string chain);
+  Task<void> mark_missing_steps(std::string chain);
+  Task<void> sweep(std::vector<sys::Path> directories);
+  std::set<std::string> keep_set(const std::set<std::string>& used) const;
 
   boost::asio::any_io_executor loop_;
   async::Lanes& lanes_;
   db::Db& db_;
   const sys::Paths paths_;
   std::map<std::string, Layer> layers_;
-  std::map<std::string, std::shared_ptr<Work>> works_;  // by chain id: being unpacked or removed
+  std::map<std::string, WorkPtr> works_;  // by chain id: being unpacked or removed
+  std::set<WorkPtr> nameless_;            // being unpacked without a known diff id
   std::map<std::string, int> holds_;
   async::Lane unpack_lane_;  // its threads wait for registries and clients, which must not delay other bulk work
   async::TaskGroup tasks_;

@@ -49,8 +49,8 @@ bool is_empty_directory(int directory);
 /// Writes the tar of `path` that GET /containers/{id}/archive sends: names begin with the last component of the path,
 /// or are "./…" for a path that ends in "/.".
 void tar_path(int root, const std::string& path, const ByteSink& sink);
-/// Unpacks into the directory `path`, which must exist: not_found "no such directory", or invalid_argument "extraction
-/// point is not a directory".
+/// Unpacks into the directory `path`: not_found if there is none, invalid_argument "extraction point is not a
+/// directory" if it is something else.
 UnpackResult untar_into(int root, const std::string& path, ByteSource& tar, const UnpackOptions& options);
 
 }  // namespace gantry::storage

@@ -20,6 +20,9 @@ enum class UnpackMode {
 struct UnpackOptions {
   UnpackMode mode = UnpackMode::tree;
   UnpackBudget budget;
+  /// Where in the root names begin: an existing directory, clean and without links on the way. Names cannot climb out
+  /// of it, but links that they meet lead anywhere inside the root.
+  std::string directory;
   /// Refuse to replace a directory by something else or the other way round, with Docker's texts.
   bool no_overwrite_dir_non_dir = false;
   /// Everything belongs to this user and group instead of the ones in the tar.
@@ -27,15 +30,11 @@ struct UnpackOptions {
   std::optional<gid_t> gid;
 };
 
-/// A directory that the tar implied without describing it.
-struct ImplicitDirectory {
-  std::string path;  // relative, without slashes at its ends
-};
-
 struct UnpackResult {
   std::uint64_t entries = 0;  // names that exist now because of it; what was replaced is not counted
   std::uint64_t bytes = 0;    // file content, hard links once
-  std::vector<ImplicitDirectory> implicit;  // at most 65536
+  std::vector<std::string> implicit;  // directories that the tar only implied, parents first; at most 65536
+  bool opaque_root = false;  // layer: hides everything below. Overlayfs cannot say so of the root: see settle_layer()
 };
 
 /// Unpacks the uncompressed tar `source` into the open directory `root`; nothing outside of `root` is ever touched.

@@ -1,0 +1,182 @@
+#include "storage/rootfs.hpp"
+
+#include <cerrno>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include "base/error.hpp"
+#include "base/failpoint.hpp"
+#include "base/text.hpp"
+#include "storage/layer_files.hpp"
+#include "storage/overlay_probe.hpp"
+#include "storage/pack.hpp"
+#include "sys/mount.hpp"
+
+namespace gantry::storage {
+namespace {
+
+constexpr unsigned kStreamThreads = 8;
+
+sys::Path upper_of(const sys::Paths& paths, const std::string& id) { return paths.container(id) / "upper"; }
+sys::Path work_of(const sys::Paths& paths, const std::string& id) { return paths.container(id) / "work"; }
+
+/// Also takes off what was mounted on top by mistake: only an unmounted directory may be removed.
+void unmount_completely(const sys::Path& place) {
+  while (sys::unmount(place, sys::Unmount::lazy)) {
+  }
+}
+
+void remove_mount_directory(const sys::Path& place) {
+  unmount_completely(place);
+  for (const sys::Path& directory : {place, place.parent_path()})
+    if (::rmdir(directory.c_str()) != 0 && errno != ENOENT && errno != ENOTEMPTY)
+      throw Error::from_errno(errno, fmt::format("remove {}", directory.string()));
+}
+
+/// The directories as one read-only tree. It is attached nowhere.
+sys::Fd open_merged(const sys::Paths& paths, const std::vector<sys::Path>& lower) {
+  if (lower.size() == 1) return sys::open_file(lower.front(), O_RDONLY | O_DIRECTORY);
+  sys::OverlaySpec spec;
+  spec.lower = lower;
+  const sys::Path scratch = paths.tmp() / ("view-" + random_id().substr(0, 16));
+  sys::make_directories(scratch, 0700);
+  sys::Fd merged = sys::open_overlay(spec, scratch);
+  ::rmdir(scratch.c_str());
+  return merged;
+}
+
+/// Packs into the channel; its end, or what went wrong, goes there too.
+void pack_to_channel(int root, const PackOptions& options, ByteChannel& channel) {
+  try {
+    pack(root, options, [&channel](std::string_view bytes) { channel.write_blocking(bytes); });
+    channel.close();
+  } catch (const Error&) {
+    channel.fail(std::current_exception());
+    throw;
+  }
+}
+
+}  // namespace
+
+std::string RootfsInfo::lower_text() const {
+  std::vector<std::string> texts;
+  for (const sys::Path& path : lower) texts.push_back(path.string());
+  return join(texts, ":");
+}
+
+RootfsStore::RootfsStore(async::Lanes& lanes, const LayerStore& layers, const sys::Paths& paths)
+    : lanes_(lanes), layers_(layers), paths_(paths), stream_lane_("stream", kStreamThreads) {}
+
+Task<StorageFacts> RootfsStore::probe() {
+  co_return co_await lanes_.quick.run([paths = paths_] { return probe_storage(paths); });
+}
+
+Task<std::vector<Problem>> RootfsStore::recover(std::set<std::string> known) {
+  co_return co_await lanes_.bulk.run([paths = paths_, known = std::move(known)] {
+    std::vector<Problem> problems;
+    sys::make_directories(paths.containers(), 0700);
+    sys::spread_subdirectories(paths.containers());
+    sys::make_directories(paths.container_mounts(), 0700);
+    for (const std::string& id : sys::list_directory(paths.container_mounts())) {
+      if (known.contains(id)) continue;
+      const bool mounted = sys::is_mount_point(paths.rootfs(id));
+      if (mounted) problems.push_back({"mount " + paths.rootfs(id).string(), "belongs to no container", "unmounted"});
+      unmount_completely(paths.rootfs(id));
+      sys::remove_tree(paths.container_mounts() / id);
+    }
+    for (const std::string& id : sys::list_directory(paths.containers())) {
+      if (known.contains(id)) continue;
+      problems.push_back({"directory " + paths.container(id).string(), "belongs to no container", "removed"});
+      discard_directory(paths, paths.container(id));
+    }
+    return problems;
+  });
+}
+
+Task<void> RootfsStore::create(ContainerId id) {
+  co_await lanes_.quick.run([paths = paths_, id] {
+    sys::make_directories(paths.container(id.str()), 0700);
+    // The upper directory's own looks are those of "/" in the container.
+    sys::make_directories(upper_of(paths, id.str()), 0755);
+    FAILPOINT("rootfs.create.after_upper");
+    sys::make_directories(work_of(paths, id.str()), 0700);
+    if (::chmod(upper_of(paths, id.str()).c_str(), 0755) != 0) throw Error::from_errno(errno, "chmod");
+  });
+}
+
+Task<sys::Path> RootfsStore::mount(ContainerId id, std::string chain) {
+  sys::OverlaySpec spec;
+  spec.lower = layers_.lower_directories(chain);
+  spec.upper = upper_of(paths_, id.str());
+  spec.work = work_of(paths_, id.str());
+  co_return co_await lanes_.quick.run([paths = paths_, id, spec = std::move(spec)] {
+    const sys::Path place = paths.rootfs(id.str());
+    if (sys::is_mount_point(place)) return place;
+    sys::make_directories(place, 0755);
+    sys::mount_overlay(spec, place);
+    FAILPOINT("rootfs.mount.after_mount");
+    return place;
+  });
+}
+
+Task<void> RootfsStore::unmount(ContainerId id) {
+  co_await lanes_.quick.run([place = paths_.rootfs(id.str())] { unmount_completely(place); });
+}
+
+bool RootfsStore::is_mounted_blocking(const ContainerId& id) const {
+  return sys::is_mount_point(paths_.rootfs(id.str()));
+}
+
+Task<std::uint64_t> RootfsStore::remove(ContainerId id) {
+  co_return co_await lanes_.bulk.run([paths = paths_, id] {
+    remove_mount_directory(paths.rootfs(id.str()));
+    FAILPOINT("rootfs.remove.after_unmount");
+    return sys::remove_tree(upper_of(paths, id.str())) + sys::remove_tree(work_of(paths, id.str()));
+  });
+}
+
+RootfsInfo RootfsStore::info(const ContainerId& id, const std::string& chain) const {
+  return {layers_.lower_directories(chain), upper_of(paths_, id.str()), work_of(paths_, id.str()),
+          paths_.rootfs(id.str())};
+}
+
+Task<std::uint64_t> RootfsStore::upper_size(ContainerId id) {
+  co_return co_await lanes_.bulk.run([upper = upper_of(paths_, id.str())] { return sys::tree_size(upper); });
+}
+
+Task<std::vector<Change>> RootfsStore::changes(ContainerId id, std::string chain) {
+  auto lower = layers_.lower_directories(chain);
+  co_return co_await lanes_.bulk.run([paths = paths_, upper = upper_of(paths_, id.str()), lower = std::move(lower)] {
+    const sys::Fd below = open_merged(paths, lower);
+    const sys::Fd above = sys::open_file(upper, O_RDONLY | O_DIRECTORY);
+    return list_changes(above.get(), below.get());
+  });
+}
+
+Task<void> RootfsStore::pack_changes(ContainerId id, std::shared_ptr<ByteChannel> channel) {
+  co_await stream_lane_.run([upper = upper_of(paths_, id.str()), channel] {
+    const sys::Fd root = sys::open_file(upper, O_RDONLY | O_DIRECTORY);
+    PackOptions options;
+    options.mode = PackMode::layer;
+    pack_to_channel(root.get(), options, *channel);
+  });
+}
+
+Task<void> RootfsStore::pack_rootfs(ContainerId id, std::string chain, std::shared_ptr<ByteChannel> channel) {
+  auto all = layers_.lower_directories(chain);
+  all.insert(all.begin(), upper_of(paths_, id.str()));
+  co_await stream_lane_.run([paths = paths_, id, all = std::move(all), channel] {
+    const sys::Path place = paths.rootfs(id.str());
+    // Unmounted, the upper directory is read as one more lower one: a second writable mount of it is not allowed.
+    const sys::Fd root = sys::is_mount_point(place) ? sys::open_file(place, O_RDONLY | O_DIRECTORY)
+                                                    : open_merged(paths, all);
+    pack_to_channel(root.get(), PackOptions{}, *channel);
+  });
+}
+
+}  // namespace gantry::storage
