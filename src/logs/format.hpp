@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -39,5 +40,8 @@ struct Entry {
 /// Reads a line without the newline that ends it. Accepts fields in any order and unknown ones. false if it is not a
 /// whole entry. `scratch` is overwritten; keep it for the next call.
 bool decode_line(std::string_view line, Entry& entry, std::string& scratch);
+
+/// What a JSON string says: `raw` begins behind its opening quote. nullopt if it does not end or is malformed.
+std::optional<std::string> unescape_json(std::string_view raw);
 
 }  // namespace gantry::logs

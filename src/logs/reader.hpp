@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "logs/format.hpp"
+#include "logs/render.hpp"
 #include "sys/file.hpp"
 
 namespace gantry::logs {
@@ -71,6 +72,7 @@ class LogReader {
     std::uint64_t device = 0;
     std::uint64_t inode = 0;
     std::uint64_t offset = 0;
+    std::uint64_t end = UINT64_MAX;  // without follow: its size at the start, so that reading ends
   };
   enum class Step { entry, nothing, end };
 
@@ -89,8 +91,6 @@ class LogReader {
   bool fill();
   bool advance_file();
   bool decode_damaged(std::string_view line, Entry& entry);
-  bool parse_time(std::string_view text, Timestamp& time);
-  void append_rendered(std::string& out, const Entry& entry, Timestamp time, const RenderOptions& render);
 
   sys::Path path_;
   ReadOptions options_;
@@ -105,8 +105,7 @@ class LogReader {
   sys::Fd notify_;
   bool notify_is_timer_ = false;
   std::string scratch_;
-  std::string second_text_;  // the last parsed time up to its seconds, and what it means
-  Timestamp second_{};
+  SecondCache second_;
 };
 
 }  // namespace gantry::logs

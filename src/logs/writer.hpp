@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -33,7 +34,8 @@ class Writer {
   void append(Stream stream, std::string_view bytes, Timestamp now);
   /// Writes unfinished lines as they are. At the end of the output.
   void finish(Timestamp now);
-  void set_options(WriterOptions options) noexcept { options_ = options; }
+  /// Removes rotated files that a smaller max_file no longer allows.
+  void set_options(WriterOptions options);
   const WriterOptions& options() const noexcept { return options_; }
   /// Opens `path` anew, for when somebody has moved the file away.
   void reopen();
@@ -50,12 +52,16 @@ class Writer {
   struct FreeDeleter {
     void operator()(char* p) const noexcept;
   };
+  std::optional<Batch> begin_batch(Stream stream, Timestamp now);
+  void put_held(Batch& batch, std::string& held, bool whole);
   void put_entry(Batch& batch, const char* text, std::size_t size, bool newline);
   void write_out(Batch& batch);
   void rotate();
   bool open_file();
+  void remove_rotated(std::uint32_t from);
   std::string& carry(Stream stream) { return carry_[stream == Stream::err ? 1 : 0]; }
   std::size_t worst_entry(std::size_t size) const noexcept;
+  std::size_t buffer_size() const noexcept;
 
   sys::Path path_;
   WriterOptions options_;

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "shim/container.hpp"
+#include "shim/loop.hpp"
+#include "sys/file.hpp"
+
+namespace gantry::shim {
+
+/// The shim's socket: takes connections, decodes requests, sends answers.
+///
+/// A connection that violates the protocol, or does not take its answers, is closed; nothing else suffers from it.
+class Server {
+ public:
+  Server(Loop& loop, Container& container, sys::Path socket);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // For Reply.
+  void send(std::uint64_t connection, const protocol::Message& message);
+  bool has(std::uint64_t connection) const { return connections_.contains(connection); }
+
+ private:
+  struct Connection {
+    sys::Fd fd;
+    Watch watch;
+    protocol::Decoder decoder;
+    std::string output;
+    bool closing = false;  // after the output
+  };
+
+  void accept_all();
+  void on_event(std::uint64_t id, std::uint32_t events);
+  void read_from(std::uint64_t id);
+  void flush(std::uint64_t id);
+  void close(std::uint64_t id);
+  void handle(std::uint64_t id, const protocol::Message& request);
+  void dispatch(const protocol::Message& request, const Reply& reply);
+  void dispatch_log(const protocol::Message& request, const Reply& reply);
+  void dispatch_exec(const protocol::Message& request, const Reply& reply);
+  void hello(const Reply& reply);
+  void attach(const protocol::Message& request, const Reply& reply);
+  void kill(const protocol::Message& request, const Reply& reply);
+  void shutdown(const Reply& reply);
+  void stop_when_quiet(int attempts);
+
+  Loop& loop_;
+  Container& container_;
+  sys::Path socket_;
+  sys::Fd listener_;
+  Watch watch_;
+  Timer stop_;
+  std::uint64_t next_id_ = 1;
+  std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;
+};
+
+}  // namespace gantry::shim
