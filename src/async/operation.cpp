@@ -1,11 +1,6 @@
 #include "async/operation.hpp"
 
-#include <boost/asio/cancellation_state.hpp>
-#include <boost/asio/this_coro.hpp>
-
 #include "base/log.hpp"
-
-namespace asio = boost::asio;
 
 namespace gantry::async {
 namespace {
@@ -39,7 +34,6 @@ std::string Operation::step_name() const {
 }
 
 Task<void> Operation::roll_back() {
-  co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
   for (; !undo_.empty(); undo_.pop_back()) {
     try {
       co_await undo_.back()();

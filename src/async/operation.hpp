@@ -9,6 +9,9 @@
 #include <string_view>
 #include <vector>
 
+#include <boost/asio/cancellation_state.hpp>
+#include <boost/asio/this_coro.hpp>
+
 #include "async/task.hpp"
 #include "base/error.hpp"
 
@@ -50,6 +53,8 @@ class Operation {
     } catch (...) {
       failure = std::current_exception();
     }
+    // Here and not in roll_back(): awaiting it would already throw in a cancelled coroutine.
+    co_await boost::asio::this_coro::reset_cancellation_state(boost::asio::disable_cancellation());
     co_await roll_back();
     std::rethrow_exception(failure);
   }

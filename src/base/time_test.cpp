@@ -1,0 +1,48 @@
+#include "base/time.hpp"
+
+#include <gtest/gtest.h>
+
+namespace gantry {
+namespace {
+
+using namespace std::chrono_literals;
+
+TEST(Time, PrintsRfc3339WithoutTrailingZeros) {
+  const Timestamp t{1763818147s + 414505300ns};
+  EXPECT_EQ(render_rfc3339_nano(t), "2025-11-22T13:29:07.4145053Z");
+  EXPECT_EQ(render_rfc3339_fixed(t), "2025-11-22T13:29:07.414505300Z");
+  EXPECT_EQ(render_rfc3339_nano(Timestamp{1763818147s}), "2025-11-22T13:29:07Z");
+  EXPECT_EQ(render_rfc3339_nano(Timestamp{}), kZeroTime);
+}
+
+TEST(Time, ReadsWhatItPrintsAndOffsets) {
+  const Timestamp t{1763818147s + 414505300ns};
+  EXPECT_EQ(parse_rfc3339(render_rfc3339_nano(t)), t);
+  EXPECT_EQ(parse_rfc3339("2025-11-22T14:29:07.4145053+01:00"), t);
+  EXPECT_EQ(parse_rfc3339(kZeroTime), Timestamp{});
+  for (const char* bad : {"", "2025-11-22", "2025-13-22T00:00:00Z", "2025-11-22T00:00:00", "2025-11-22T00:00:00Zx"})
+    EXPECT_FALSE(parse_rfc3339(bad)) << bad;
+}
+
+TEST(Time, ReadsSecondsWithAFraction) {
+  EXPECT_EQ(parse_unix_seconds("12.5"), Timestamp{12s + 500ms});
+  EXPECT_EQ(parse_unix_seconds("1"), Timestamp{1s});
+  for (const char* bad : {"", "x", "1.", "1.5x", "99999999999999999"}) EXPECT_FALSE(parse_unix_seconds(bad)) << bad;
+}
+
+TEST(Time, UsesDockersWordsForDurations) {
+  EXPECT_EQ(render_human_duration(500ms), "Less than a second");
+  EXPECT_EQ(render_human_duration(1s), "1 second");
+  EXPECT_EQ(render_human_duration(59s), "59 seconds");
+  EXPECT_EQ(render_human_duration(60s), "About a minute");
+  EXPECT_EQ(render_human_duration(45min), "45 minutes");
+  EXPECT_EQ(render_human_duration(60min), "About an hour");
+  EXPECT_EQ(render_human_duration(47h), "47 hours");
+  EXPECT_EQ(render_human_duration(24h * 13), "13 days");
+  EXPECT_EQ(render_human_duration(24h * 20), "2 weeks");
+  EXPECT_EQ(render_human_duration(24h * 90), "3 months");
+  EXPECT_EQ(render_human_duration(24h * 900), "2 years");
+}
+
+}  // namespace
+}  // namespace gantry
