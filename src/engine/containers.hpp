@@ -44,6 +44,8 @@ struct PruneResult {
 class Containers {
  public:
   Containers(Services& services, ContainerStore& store, Lifecycle& lifecycle);
+  /// Lets the image module know which images and layers containers need. Once, before anything is removed.
+  void attach_to_images();
 
   /// Durable on return: the row, the root file system's directories, volumes (filled from the image), references.
   /// All or nothing. Throws not_found `No such image: …`, conflict for the name, invalid_argument for settings.

@@ -122,6 +122,15 @@ void make_working_directory(const sys::Path& rootfs, const std::string& path) {
 Containers::Containers(Services& services, ContainerStore& store, Lifecycle& lifecycle)
     : services_(services), store_(store), lifecycle_(lifecycle) {}
 
+void Containers::attach_to_images() {
+  services_.images.set_users([this] {
+    std::vector<image::ImageUser> users;
+    for (const ContainerPtr& c : store_.list())
+      users.push_back({c->id.str(), c->image_id, c->image_ref, c->chain_id, c->state.running});
+    return users;
+  });
+}
+
 Task<CreateResult> Containers::create(CreateRequest request) {
   auto op = services_.operations.begin("container.create", request.name);
   co_return co_await op->guard(create_steps(op, std::move(request)));
@@ -140,6 +149,9 @@ Task<CreateResult> Containers::create_steps(async::OperationPtr op, CreateReques
   container->image_id = image->id;
   container->image_ref = container->config.Image;
   container->chain_id = image->top_chain();
+  // Until the row tells that the layers are needed, a prune must not take them.
+  storage::LayerHold hold = services_.layers.hold();
+  if (!container->chain_id.empty()) hold.add(container->chain_id);
 
   op->step("checking the settings");
   merge_image_config(container->config, image->config);

@@ -58,7 +58,7 @@ class Lifecycle {
   WaitTicket begin_wait(const std::string& reference, WaitCondition condition);
   Task<WaitResult> finish_wait(WaitTicket ticket);
 
-  /// Brings memory, rows and kernel together after a start of the daemon: adopts running shims, records exits that
+  /// After ContainerStore::load() and the other modules' recovery: brings memory, rows and kernel together: adopts running shims, records exits that
   /// happened meanwhile, takes half-begun starts back. Returns one sentence for each thing put right.
   Task<std::vector<std::string>> recover();
   /// After recover(): carries out --rm and restart policies for what ended meanwhile.

@@ -22,7 +22,7 @@ std::set<std::string> Lifecycle::find_live_blocking(const sys::Paths& paths) {
 }
 
 Task<std::vector<std::string>> Lifecycle::recover() {
-  std::vector<std::string> report = co_await store_.load();
+  std::vector<std::string> report;
   for (const ContainerPtr& container : store_.list()) {
     const ContainerState before = container->state;
     try {

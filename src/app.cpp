@@ -1,0 +1,366 @@
+#include "app.hpp"
+
+#include <csignal>
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <fmt/format.h>
+
+#include "api/container_routes.hpp"
+#include "api/image_routes.hpp"
+#include "api/network_routes.hpp"
+#include "api/server.hpp"
+#include "api/system_routes.hpp"
+#include "api/volume_routes.hpp"
+#include "async/lanes.hpp"
+#include "async/operation.hpp"
+#include "async/task_group.hpp"
+#include "async/watchdog.hpp"
+#include "base/error.hpp"
+#include "base/log.hpp"
+#include "base/text.hpp"
+#include "db/container_rows.hpp"
+#include "db/event_rows.hpp"
+#include "db/sqlite.hpp"
+#include "engine/attach.hpp"
+#include "engine/containers.hpp"
+#include "engine/event_history.hpp"
+#include "engine/lifecycle.hpp"
+#include "engine/log_stream.hpp"
+#include "engine/services.hpp"
+#include "engine/system_info.hpp"
+#include "image/content_store.hpp"
+#include "image/images.hpp"
+#include "image/transfers.hpp"
+#include "network/networks.hpp"
+#include "runtime/host_facts.hpp"
+#include "runtime/seccomp.hpp"
+#include "storage/layer_store.hpp"
+#include "storage/rootfs.hpp"
+#include "sys/listen.hpp"
+#include "sys/paths.hpp"
+#include "volume/volumes.hpp"
+
+namespace asio = boost::asio;
+
+namespace gantry {
+namespace {
+
+constexpr std::size_t kEventHistory = 1024;
+constexpr std::chrono::seconds kShutdownGrace{2};
+
+sys::Paths make_paths(const config::Config& config) {
+  sys::Paths paths;
+  paths.data_root = config.data_root;
+  paths.exec_root = config.exec_root;
+  return paths;
+}
+
+void make_directories(const sys::Paths& paths) {
+  sys::make_directories(paths.data_root, 0711);
+  sys::make_directories(paths.exec_root, 0711);
+  for (const sys::Path& path : {paths.containers(), paths.layers(), paths.volumes(), paths.tmp()})
+    sys::make_directories(path, 0711);
+  for (const sys::Path& path : {paths.shims(), paths.container_mounts(), paths.netns()})
+    sys::make_directories(path, 0711);
+  sys::spread_subdirectories(paths.containers());
+  sys::spread_subdirectories(paths.layers());
+}
+
+/// Two daemons on one data root would both be right about its rows.
+sys::Fd lock_data_root(const sys::Paths& paths) {
+  sys::make_directories(paths.data_root, 0711);
+  sys::Fd lock = sys::open_file(paths.data_root / "lock", O_RDWR | O_CREAT, 0600);
+  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
+    throw Error(Errc::unavailable, fmt::format("another gantryd uses {}: stop it, or give this one its own --data-root "
+                                               "and --exec-root",
+                                               paths.data_root.string()));
+  return lock;
+}
+
+/// The pid file, removed at the end. A file of a process that is gone is replaced.
+class PidFile {
+ public:
+  explicit PidFile(sys::Path path) : path_(std::move(path)) {
+    if (path_.empty()) return;
+    const auto old = sys::find_file(path_, 64);
+    const auto pid = old ? parse_int(trim(*old)) : std::nullopt;
+    if (pid && *pid > 0 && *pid != ::getpid() && runs_gantryd(*pid))
+      throw Error(Errc::unavailable, fmt::format("ensure gantryd is not running or delete {}: process with PID {} is "
+                                                 "still running",
+                                                 path_.string(), *pid));
+    sys::make_directories(path_.parent_path());
+    sys::write_atomically(path_, fmt::format("{}\n", ::getpid()), 0644, false);
+  }
+  ~PidFile() {
+    if (!path_.empty()) ::unlink(path_.c_str());
+  }
+  PidFile(const PidFile&) = delete;
+  PidFile& operator=(const PidFile&) = delete;
+
+ private:
+  static bool runs_gantryd(std::int64_t pid) {
+    const auto name = sys::try_read_small(fmt::format("/proc/{}/comm", pid));
+    return name && trim(*name) == "gantryd";
+  }
+  sys::Path path_;
+};
+
+std::unique_ptr<db::Db> open_database(const sys::Paths& paths) {
+  try {
+    return std::make_unique<db::Db>(paths.database());
+  } catch (const Error& e) {
+    if (e.code() != Errc::corrupted) throw;
+    const sys::Path kept = db::Db::quarantine(paths.database());
+    log::error("the state database is damaged ({}): it is kept as {}, and a new one is begun", e.message(),
+               kept.string());
+    return std::make_unique<db::Db>(paths.database());
+  }
+}
+
+sys::Path find_shim_program() {
+  const sys::Path here = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  for (const sys::Path& path : {here / "gantry-shim", here / "shim/gantry-shim", sys::Path("/usr/libexec/gantry/gantry-shim")})
+    if (std::filesystem::exists(path)) return path;
+  throw Error(Errc::not_found, "gantry-shim is neither beside gantryd nor in /usr/libexec/gantry: install it there");
+}
+
+network::Options network_options(const config::Config& config, const sys::Paths& paths) {
+  network::Options options;
+  if (!config.bridge.empty()) options.bridge_name = config.bridge;
+  // The table is named after the bridge, so that two engines on one machine have one each.
+  if (options.bridge_name != config::kDefaultBridge && options.bridge_name != "none")
+    options.table_name = "gantry-" + options.bridge_name;
+  options.bip = config.bip;
+  options.fixed_cidr = config.fixed_cidr;
+  for (const config::AddressPool& pool : config.default_address_pools)
+    options.address_pools.push_back({network::parse_cidr(pool.base), static_cast<unsigned>(pool.size)});
+  options.mtu = static_cast<unsigned>(config.mtu);
+  options.icc = config.icc;
+  options.ip_masq = config.ip_masq;
+  options.ip_forward = config.ip_forward;
+  options.ip_forward_no_drop = config.ip_forward_no_drop;
+  options.relay = config.userland_proxy;
+  if (config.ip != "0.0.0.0") options.default_bind_ip = config.ip;
+  options.dns = config.dns;
+  options.dns_search = config.dns_search;
+  options.dns_options = config.dns_opts;
+  options.host_gateway_ips = config.host_gateway_ips;
+  options.netns_directory = paths.netns();
+  options.run_directory = paths.exec_root;
+  if (!config.resolv_conf.empty()) options.host_resolv_conf = config.resolv_conf;
+  return options;
+}
+
+network::NetworkEventHook network_hook(events::Bus& bus) {
+  return [&bus](const network::NetworkEvent& event) {
+    std::map<std::string, std::string> attributes{{"name", event.network_name}, {"type", event.driver}};
+    if (!event.container_id.empty()) attributes["container"] = event.container_id;
+    if (!event.detail.empty()) attributes["detail"] = event.detail;
+    bus.publish("network", event.action, event.network_id, std::move(attributes));
+  };
+}
+
+volume::Volumes::Notify volume_hook(events::Bus& bus) {
+  return [&bus](const volume::VolumeEvent& event) {
+    std::map<std::string, std::string> attributes;
+    if (event.action == "prune") {
+      attributes["reclaimed"] = std::to_string(event.reclaimed);
+      bus.publish("volume", event.action, "", std::move(attributes));
+      return;
+    }
+    attributes["driver"] = event.driver;
+    if (!event.container.empty()) attributes["container"] = event.container;
+    if (event.action == "mount") attributes["read/write"] = event.read_write ? "true" : "false";
+    bus.publish("volume", event.action, event.name, std::move(attributes));
+  };
+}
+
+api::ServerOptions server_options(const config::Config& config) {
+  api::ServerOptions options;
+  options.hosts = config.hosts;
+  options.socket_group = config.group;
+  options.socket_group_required = config.group != config::Config{}.group;
+  options.tls = config::tls_enabled(config);
+  options.tls_files = {config.tlscert, config.tlskey, config.tlscacert, config.tlsverify.value_or(false)};
+  options.experimental = config.experimental;
+  return options;
+}
+
+void report(const std::vector<storage::Problem>& problems) {
+  for (const storage::Problem& problem : problems)
+    log::warning("{}: {}; {}", problem.subject, problem.text, problem.repair);
+}
+
+}  // namespace
+
+struct App::State {
+  State(config::ParsedCommandLine line, config::LoadResult loaded)
+      : command_line(std::move(line)), config(std::move(loaded.config)), paths(make_paths(config)),
+        lock(lock_data_root(paths)), pid_file(config.pidfile) {
+    make_directories(paths);
+    database = open_database(paths);
+  }
+
+  // In the order in which things depend on each other; destroyed from the end.
+  config::ParsedCommandLine command_line;
+  config::Config config;
+  sys::Paths paths;
+  sys::Fd lock;
+  PidFile pid_file;
+  asio::io_context loop{1};
+  std::unique_ptr<db::Db> database;
+  async::Lanes lanes;
+  async::Operations operations;
+  runtime::HostFacts host = runtime::probe_host();
+  runtime::SeccompCache seccomp{host};
+  engine::EventHistory history{lanes, *database, kEventHistory};
+  events::Bus bus{kEventHistory, [this](const events::Event& event) { history.add(event); }};
+  storage::LayerStore layers{loop.get_executor(), lanes, *database, paths};
+  storage::RootfsStore rootfs{lanes, layers, paths};
+  image::ContentStore content{lanes, *database, paths};
+  image::Images images{lanes, *database, layers, content, bus};
+  image::Transfers transfers{loop.get_executor(), lanes, images, bus, paths, config};
+  network::Networks networks{network_options(config, paths), *database, lanes, loop.get_executor(), network_hook(bus)};
+  volume::Volumes volumes{paths, *database, lanes, volume_hook(bus)};
+  engine::Services services{loop.get_executor(), lanes,   operations, config, paths,    host,    seccomp,
+                            bus,                 layers,  rootfs,     images, networks, volumes, find_shim_program()};
+  engine::ContainerStore containers_store{lanes, *database};
+  engine::Lifecycle lifecycle{services, containers_store};
+  engine::Containers containers{services, containers_store, lifecycle};
+  engine::LogStreams logs{services, containers_store};
+  engine::Attach attach{containers_store, lifecycle, logs};
+  engine::SystemInfoSource system_info{services, containers_store};
+  api::Router router;
+  api::SystemRoutes system_routes{system_info, bus, operations};
+  api::ImageRoutes image_routes{images, transfers};
+  api::ContainerRoutes container_routes{services, containers_store, containers, lifecycle, attach, logs};
+  api::NetworkRoutes network_routes{services, containers_store};
+  api::VolumeRoutes volume_routes{volumes};
+  std::unique_ptr<api::Server> server;
+  std::unique_ptr<async::Watchdog> watchdog;
+  async::TaskGroup tasks{loop.get_executor()};
+  int exit_status = 0;
+
+  Task<void> run();
+  Task<void> recover();
+  Task<void> serve();
+  Task<void> stop();
+  Task<void> reload();
+  Task<int> next_signal(asio::signal_set& signals);
+};
+
+App::App(config::ParsedCommandLine command_line, config::LoadResult loaded)
+    : state_(std::make_unique<State>(std::move(command_line), std::move(loaded))) {}
+
+App::~App() = default;
+
+int App::run() {
+  State& state = *state_;
+  std::exception_ptr failure;
+  auto work = asio::make_work_guard(state.loop);
+  asio::co_spawn(state.loop, state.run(), [&](std::exception_ptr error) {
+    failure = error;
+    state.loop.stop();
+  });
+  state.loop.run();
+  if (failure) std::rethrow_exception(failure);
+  return state.exit_status;
+}
+
+Task<void> App::State::run() {
+  containers.attach_to_images();
+  lifecycle.set_containers(&containers);
+  watchdog = std::make_unique<async::Watchdog>(loop.get_executor(), operations);
+  co_await recover();
+  system_routes.add_to(router);
+  image_routes.add_to(router);
+  container_routes.add_to(router);
+  network_routes.add_to(router);
+  volume_routes.add_to(router);
+  server = std::make_unique<api::Server>(loop.get_executor(), router, server_options(config));
+  server->start();
+  lifecycle.follow_up();
+  sys::notify_service_manager("READY=1");
+  log::info("gantryd {} serves {}", GANTRY_VERSION, join(config.hosts, ", "));
+  co_await serve();
+  co_await stop();
+}
+
+/// Every module in layer order: rows against the kernel, before the first client is let in.
+Task<void> App::State::recover() {
+  bus.restore(co_await history.load());
+  tasks.spawn("event history", history.run());
+  for (const std::string& problem : co_await containers_store.load()) log::error("{}", problem);
+  std::set<std::string> known;
+  for (const engine::ContainerPtr& container : containers_store.list()) known.insert(container->id.str());
+  const std::set<std::string> live = co_await lanes.quick.run([p = paths] {
+    return engine::Lifecycle::find_live_blocking(p);
+  });
+
+  report(co_await layers.recover());
+  report(co_await rootfs.recover(known));
+  system_info.set_storage_facts(co_await rootfs.probe());
+  report(co_await content.recover());
+  report(co_await images.recover());
+  const network::RecoverReport repaired = co_await networks.recover(live);
+  for (const std::string& text : repaired.repaired) log::info("network: {}", text);
+  const volume::RecoverReport volume_report = co_await volumes.recover();
+  for (const std::string& text : volume_report.messages) log::warning("volumes: {}", text);
+  co_await volumes.forget_other_containers(known);
+  for (const std::string& text : co_await lifecycle.recover()) log::info("{}", text);
+  co_await system_info.load_identity(*database);
+}
+
+Task<int> App::State::next_signal(asio::signal_set& signals) { co_return co_await signals.async_wait(asio::use_awaitable); }
+
+Task<void> App::State::serve() {
+  asio::signal_set signals(loop, SIGTERM, SIGINT, SIGHUP);
+  signals.add(SIGUSR1);
+  for (;;) {
+    switch (co_await next_signal(signals)) {
+      case SIGHUP: co_await reload(); break;
+      case SIGUSR1:
+        for (const auto& op : operations.list())
+          log::info("in flight: {} {} @ {} for {} ms", op.what, op.subject, op.step, op.age.count());
+        break;
+      default: co_return;
+    }
+  }
+}
+
+Task<void> App::State::stop() {
+  sys::notify_service_manager("STOPPING=1");
+  log::info("gantryd stops; containers keep running");
+  co_await server->stop(kShutdownGrace);
+  co_await lifecycle.stop_supervising();
+  co_await networks.stop();
+  co_await history.flush();
+}
+
+Task<void> App::State::reload() {
+  sys::notify_service_manager("RELOADING=1");
+  try {
+    auto result = co_await lanes.quick.run([line = command_line, running = config] {
+      return config::reload(line, config::probe_host(), running);
+    });
+    config = std::move(result.config);
+    transfers.configure(config);
+    log::set_level(config.debug ? log::Level::debug : log::Level::info);
+    for (const std::string& key : result.changed) log::info("reloaded: {} has a new value", key);
+    for (const std::string& key : result.needs_restart) log::warning("{} takes effect at the next start", key);
+    bus.publish("daemon", "reload", system_info.id(), system_info.reload_attributes());
+  } catch (const Error& e) {
+    log::error("the configuration was not reloaded, the former one stays: {}", e.message());
+  }
+  sys::notify_service_manager("READY=1");
+}
+
+}  // namespace gantry
