@@ -1,0 +1,35 @@
+#pragma once
+
+#include <string>
+
+#include "async/operation.hpp"
+#include "async/task.hpp"
+#include "engine/container.hpp"
+#include "engine/container_store.hpp"
+#include "engine/services.hpp"
+#include "model/network.hpp"
+
+namespace gantry::engine {
+
+/// `docker network connect` and `disconnect`: a container's row and, while it runs, its network. All or nothing.
+class NetworkLinks {
+ public:
+  NetworkLinks(Services& services, ContainerStore& store) : services_(services), store_(store) {}
+
+  /// Works on stopped containers too; those join at their next start.
+  /// Throws not_found (network, container), invalid_argument (modes that cannot be mixed), forbidden (it is in it).
+  Task<void> connect(std::string network, std::string container, model::EndpointSettings settings);
+  /// `force` also takes out what is left of a container that is not known any more.
+  Task<void> disconnect(std::string network, std::string container, bool force);
+
+ private:
+  Task<void> connect_steps(async::OperationPtr op, ContainerPtr container, network::NetworkInfo network,
+                           model::EndpointSettings settings);
+  Task<void> put_back(ContainerPtr container, std::map<std::string, model::EndpointSettings> networks);
+  std::string find_entry(const Container& container, const network::NetworkInfo& network) const;
+
+  Services& services_;
+  ContainerStore& store_;
+};
+
+}  // namespace gantry::engine
