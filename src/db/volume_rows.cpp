@@ -14,7 +14,8 @@ CREATE TABLE volumes (
   labels     TEXT NOT NULL,   -- JSON object of texts
   options    TEXT NOT NULL,   -- the same
   anonymous  INTEGER NOT NULL,
-  populated  INTEGER NOT NULL
+  populated  INTEGER NOT NULL,
+  removing   INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 CREATE TABLE volume_references (
@@ -28,15 +29,20 @@ CREATE INDEX volume_references_by_container ON volume_references (container);
 
 void insert_volume(Db& db, const VolumeRow& row) {
   Stmt insert(db,
-              "INSERT INTO volumes (name, driver, created_ns, labels, options, anonymous, populated) "
-              "VALUES (?, ?, ?, ?, ?, ?, ?)");
+              "INSERT INTO volumes (name, driver, created_ns, labels, options, anonymous, populated, removing) "
+              "VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
   insert.bind(1, row.name).bind(2, row.driver).bind(3, row.created_ns);
   insert.bind(4, json::encode_text(row.labels)).bind(5, json::encode_text(row.options));
-  insert.bind(6, row.anonymous).bind(7, row.populated).run();
+  insert.bind(6, row.anonymous).bind(7, row.populated).bind(8, row.removing).run();
 }
 
 void set_volume_populated(Db& db, const std::string& name) {
   Stmt update(db, "UPDATE volumes SET populated = 1 WHERE name = ?");
+  update.bind(1, name).run();
+}
+
+void set_volume_removing(Db& db, const std::string& name) {
+  Stmt update(db, "UPDATE volumes SET removing = 1 WHERE name = ?");
   update.bind(1, name).run();
 }
 
@@ -51,7 +57,9 @@ void remove_volume(Db& db, const std::string& name) {
 
 std::vector<VolumeRow> load_volumes(Db& db) {
   std::vector<VolumeRow> rows;
-  Stmt select(db, "SELECT name, driver, created_ns, labels, options, anonymous, populated FROM volumes ORDER BY name");
+  Stmt select(
+      db,
+      "SELECT name, driver, created_ns, labels, options, anonymous, populated, removing FROM volumes ORDER BY name");
   while (select.step()) {
     VolumeRow row;
     row.name = select.text(0);
@@ -59,6 +67,7 @@ std::vector<VolumeRow> load_volumes(Db& db) {
     row.created_ns = select.integer(2);
     row.anonymous = select.integer(5) != 0;
     row.populated = select.integer(6) != 0;
+    row.removing = select.integer(7) != 0;
     try {
       row.labels = json::decode_text<std::map<std::string, std::string>>(select.text(3));
       row.options = json::decode_text<std::map<std::string, std::string>>(select.text(4));
