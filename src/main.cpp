@@ -13,6 +13,9 @@
 #include "base/failpoint.hpp"
 #include "base/log.hpp"
 #include "config/load.hpp"
+#include "doctor/checks.hpp"
+#include "runtime/host_facts.hpp"
+#include "sys/paths.hpp"
 
 namespace gantry {
 namespace {
@@ -48,6 +51,16 @@ void raise_descriptor_limit() {
   (void)::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+int run_doctor(const config::Config& config) {
+  std::vector<doctor::Finding> findings = doctor::check_host(runtime::probe_host());
+  sys::Paths paths;
+  paths.data_root = config.data_root;
+  paths.exec_root = config.exec_root;
+  for (doctor::Finding& finding : doctor::check_state_blocking(paths)) findings.push_back(std::move(finding));
+  std::fputs(doctor::render_report(findings).c_str(), stdout);
+  return doctor::exit_code(findings);
+}
+
 int run(int argc, char** argv) {
   config::ParsedCommandLine command_line = config::parse_command_line(argc, argv);
   switch (command_line.action) {
@@ -64,7 +77,7 @@ int run(int argc, char** argv) {
       std::fputs((config::render_config(loaded) + "\n").c_str(), stdout);
       return 0;
     }
-    case config::Action::doctor:
+    case config::Action::doctor: return run_doctor(config::load(command_line, config::probe_host()).config);
     case config::Action::run: break;
   }
   config::LoadResult loaded = config::load(command_line, config::probe_host());
