@@ -157,6 +157,30 @@ std::vector<std::string> own_names(const std::string& hostname, const std::strin
   return names;
 }
 
+void write_files(Files files) {
+  if (files.directory.empty()) return;
+  std::string host_text = sys::find_file(files.resolv.host_path, 1 << 20).value_or("");
+  std::string resolv = host_text;
+  if (!files.copy_resolv) {
+    // systemd's stub listens on the host's loopback; what it forwards to stands in its other file.
+    const auto servers = parse_resolv_conf(host_text).servers;
+    const std::string real = "/run/systemd/resolve/resolv.conf";
+    if (!files.resolv.internal && servers == std::vector<std::string>{"127.0.0.53"}) {
+      if (auto text = sys::find_file(real, 1 << 20)) {
+        host_text = *text;
+        files.resolv.host_path = real;
+      }
+    }
+    files.resolv.host_text = std::move(host_text);
+    resolv = render_resolv_conf(files.resolv);
+  }
+  const std::string hosts =
+      files.hosts.empty() ? sys::find_file(files.host_hosts, 1 << 20).value_or("") : files.hosts;
+  write_in_place(files.directory / "resolv.conf", resolv);
+  write_in_place(files.directory / "hosts", hosts);
+  write_in_place(files.directory / "hostname", files.hostname + "\n");
+}
+
 void write_in_place(const sys::Path& path, const std::string& text) {
   sys::Fd fd = sys::open_file(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0644);
   sys::write_all(fd.get(), text);

@@ -34,6 +34,17 @@ std::vector<HostsLine> parse_extra_hosts(const std::vector<std::string>& extra_h
 /// "fqdn short": the names a container has for itself.
 std::vector<std::string> own_names(const std::string& hostname, const std::string& domainname);
 
+struct Files {
+  sys::Path directory;  // empty: none are wanted
+  std::string hostname;
+  std::string hosts;  // ready; empty: a copy of `host_hosts`
+  sys::Path host_hosts;
+  ResolvSettings resolv;  // without host_text, which is read when it is written
+  bool copy_resolv = false;
+};
+/// Writes all three. Blocks  on the disk. Not durable: they are made anew at every start.
+void write_files(Files files);
+
 /// Writes a file that may be bind-mounted into a container: in place if it exists, so that the mount sees it.
 void write_in_place(const sys::Path& path, const std::string& text);
 

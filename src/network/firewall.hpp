@@ -64,6 +64,10 @@ class Firewall {
   /// For recovery, before rebuild(): only enters it into the books.
   void plan_bridge(const BridgeRules& rules) { bridges_[rules.bridge] = rules; }
   void plan_publish(const std::string& endpoint_id, std::vector<PublishRule> rules);
+  void clear_plans() {
+    bridges_.clear();
+    published_.clear();
+  }
   void set_drop_foreign_forward(bool on) { settings_.drop_foreign_forward = on; }
 
   const Settings& settings() const noexcept { return settings_; }

@@ -60,6 +60,9 @@ struct Member {
 };
 
 struct Networks::State {
+  struct Plan;
+  struct Arrival;
+
   State(Options options, db::Db& db, async::Lanes& lanes, boost::asio::any_io_executor loop, NetworkEventHook on_event);
 
   // networks.cpp
@@ -74,29 +77,37 @@ struct Networks::State {
   Task<AttachResult> attach(AttachRequest request);
   Task<void> detach(std::string container_id);
   Task<AttachResult> attach_own(AttachRequest request);
-  Task<void> attach_host(AttachRequest request);
-  Task<void> attach_joined(const AttachRequest& request);
-  struct Plan;
+  Task<AttachResult> attach_host(AttachRequest request);
+  Task<AttachResult> attach_joined(AttachRequest request, std::string donor);
+  Task<void> build(const Plan& plan, Files files);
+  AttachResult enter(Plan plan, const AttachRequest& request);
+  void plan_ports_of(Plan& plan, const AttachRequest& request);
   /// Reserves addresses, names and ports in memory; throws without leaving anything reserved.
   Plan plan(const AttachRequest& request);
   db::EndpointRow plan_endpoint(Net& net, const AttachRequest& request, const EndpointSettings& settings,
-                                std::size_t index);
+                                const std::string& interface);
   void release(const db::EndpointRow& row);
   Task<void> take_back(std::string container_id, std::vector<db::EndpointRow> endpoints);
   InterfaceSpec interface_spec(const db::EndpointRow& row, const EndpointSettings& settings);
   std::vector<PublishRule> publish_rules(const db::EndpointRow& row);
   void choose_gateways(std::vector<db::EndpointRow>& rows);
   std::vector<HostsLine> hosts_lines(const AttachRequest& request, const std::vector<db::EndpointRow>& rows) const;
-  std::string resolv_conf_for(const AttachRequest& request, bool internal, bool ipv6, const std::string& host_text) const;
+  Files files_for(const AttachRequest& request, const std::vector<db::EndpointRow>& rows) const;
+  std::vector<std::string> host_gateways() const;
 
   // networks_connect.cpp
   Task<Endpoint> connect(std::string network, AttachRequest container, EndpointSettings settings);
   Task<void> disconnect(std::string network, std::string container, bool force);
+  Task<void> join_network(Plan one, AttachRequest request);
+  Task<void> leave_network(std::string container_id, db::EndpointRow row);
   Task<void> move_gateways(std::string container_id);
 
   // networks_admin.cpp
   Task<Networks::Created> create_network(NetworkSpec spec);
   Task<void> remove_network(std::string name_or_id);
+  void choose_subnets(db::NetworkRow& row, const NetworkSpec& spec, const std::vector<Cidr>& occupied);
+  Task<void> make_network(db::NetworkRow row);
+  Task<void> unmake_network(db::NetworkRow row);
 
   // networks_recover.cpp
   Task<RecoverReport> recover(std::set<std::string> running);
@@ -129,14 +140,30 @@ struct Networks::State {
   KernelPtr kernel;
   std::map<std::string, Net> networks;     // by id
   std::map<std::string, Member> members;   // by container id
+  std::multiset<std::string> arriving;     // networks that a container is being connected to
   async::Mutex admin;                      // create and remove, one at a time
   async::Mutex healing;
   std::unique_ptr<async::TaskGroup> watchers;
 };
 
+/// Keeps networks from being removed while a container is on its way in.
+struct Networks::State::Arrival {
+  Arrival(State& owner, const std::vector<db::EndpointRow>& endpoints) : state(owner) {
+    for (const auto& row : endpoints) ids.push_back(row.network_id);
+    state.arriving.insert(ids.begin(), ids.end());
+  }
+  ~Arrival() {
+    for (const auto& id : ids) state.arriving.erase(state.arriving.find(id));
+  }
+  Arrival(const Arrival&) = delete;
+  Arrival& operator=(const Arrival&) = delete;
+  State& state;
+  std::vector<std::string> ids;
+};
+
 /// What attach() reserved. Gives it all back unless kept.
 struct Networks::State::Plan {
-  explicit Plan(State& owner) : state(&owner) {}
+  explicit Plan(State* owner) : state(owner) {}
   Plan(Plan&& other) noexcept;
   Plan& operator=(Plan&&) = delete;
   ~Plan();

@@ -121,7 +121,8 @@ class NetlinkSocket {
   int fd() const noexcept { return fd_.get(); }
   /// Our address on this bus: nftables shows it as the owner of a table.
   std::uint32_t port_id() const noexcept { return port_id_; }
-  Fd take_fd() { return std::move(fd_); }
+  /// For waiting on events; reading stays with this object.
+  Fd duplicate_fd() const { return fd_.duplicate(); }
 
  private:
   std::size_t receive();  // into buffer_; 0: nothing there
