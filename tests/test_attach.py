@@ -24,15 +24,6 @@ def test_without_an_upgrade_the_reply_is_200(api):
         assert stream.head == b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"
 
 
-def test_the_head_comes_in_a_segment_of_its_own(api):
-    """docker-py loses whatever comes together with the head."""
-    container = api.run("echo hello; sleep 100")
-    api.wait_for_log(container, "hello")
-    with api.hijack(f"/containers/{container}/attach", {**STREAMS, "logs": 1}) as stream:
-        assert stream.first_segment.endswith(b"\r\n\r\n")
-        assert read_frame(stream) == (1, b"hello\n")
-
-
 def test_attach_before_start_gets_everything(api):
     container = api.create(Cmd=["sh", "-c", "echo out; echo err >&2"])
     with api.hijack(f"/containers/{container}/attach", STREAMS) as stream:
