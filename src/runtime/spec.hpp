@@ -27,7 +27,7 @@ struct BindOptions {
   bool read_only = false;
   bool recursive_read_only = true;  // below the mounts that come with the source too, where the kernel can
   bool non_recursive = false;       // "bind" instead of "rbind"
-  std::string propagation;          // empty: rprivate
+  std::string propagation{};        // empty: rprivate
 };
 /// A bind mount as Docker writes it. `facts.recursive_read_only` says whether "rro" may be used.
 Mount bind_mount(std::string source, std::string destination, const BindOptions& options, const HostFacts& facts);
@@ -66,8 +66,8 @@ struct Device {
 struct DeviceRule {
   bool allow = true;
   char type = 'a';  // 'a', 'b' or 'c'
-  std::optional<std::int64_t> major;
-  std::optional<std::int64_t> minor;
+  std::optional<std::int64_t> major{};
+  std::optional<std::int64_t> minor{};
   std::string access = "rwm";
 };
 
