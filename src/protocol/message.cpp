@@ -110,8 +110,6 @@ void Decoder::feed(std::string_view bytes) {
     consumed_ = 0;
   }
   buffer_ += bytes;
-  if (buffered() >= 4 && read_be(std::string_view(buffer_).substr(consumed_, 4)) + 4 > kMaxFrame)
-    malformed("announced length is too large");
 }
 
 std::optional<Message> Decoder::next() {

@@ -127,12 +127,13 @@ class Message {
   std::vector<std::pair<Tag, std::string>> fields_;
 };
 
-/// Cuts a byte stream into messages. Holds at most one frame of kMaxFrame bytes.
+/// Cuts a byte stream into messages. Holds at most one frame of kMaxFrame bytes and what was fed last, if next() is
+/// called until it gives nothing after each feed().
 class Decoder {
  public:
-  /// Throws invalid_argument as soon as a header announces too much; the connection cannot be used afterwards.
   void feed(std::string_view bytes);
-  /// The next whole message. Throws invalid_argument if its fields are malformed.
+  /// The next whole message. Throws invalid_argument if it is malformed, and as soon as a header announces too much;
+  /// the connection cannot be used afterwards.
   std::optional<Message> next();
   /// Bytes that belong to no frame yet. On a connection that became a stream they are the first of the stream.
   std::string take_rest();

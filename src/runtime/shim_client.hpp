@@ -157,7 +157,6 @@ class ShimClient {
   Task<Socket> dial();
   Task<protocol::Message> call(protocol::Message request, std::chrono::milliseconds limit);
   Task<protocol::Message> exchange(protocol::Message request);
-  Task<AttachStream> attach_exchange(AttachRequest request);
 
   sys::Path dir_;
   std::uint32_t version_ = 0;
