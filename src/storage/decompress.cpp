@@ -183,7 +183,8 @@ class ArchiveDecoder final : public Decoder {
     if (failure_) std::rethrow_exception(failure_);
     const char* text = archive_error_string(archive_);
     const std::string_view reason = text != nullptr ? text : "invalid data";
-    if (reason.find("truncated") != std::string_view::npos) fail_short(name_);
+    // liblzma says of a stream that is cut short that it makes no progress.
+    if (input_ended_ || reason.find("truncated") != std::string_view::npos) fail_short(name_);
     throw Error(Errc::corrupted, fmt::format("{}: {}", name_, reason));
   }
   static la_ssize_t on_read(archive* a, void* self_pointer, const void** buffer) {
@@ -192,6 +193,7 @@ class ArchiveDecoder final : public Decoder {
       self.input_->consume(self.lent_);
       const std::string_view bytes = self.input_->peek(1);
       self.lent_ = bytes.size();
+      self.input_ended_ = bytes.empty();
       *buffer = bytes.data();
       return static_cast<la_ssize_t>(bytes.size());
     } catch (const Error& e) {
@@ -209,6 +211,7 @@ class ArchiveDecoder final : public Decoder {
   std::size_t lent_ = 0;
   bool open_ = false;
   bool at_end_ = false;
+  bool input_ended_ = false;
   std::exception_ptr failure_;
 };
 
