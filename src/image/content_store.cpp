@@ -73,14 +73,24 @@ void Ingest::restart() {
   if (::ftruncate(fd_.get(), 0) != 0 || ::lseek(fd_.get(), 0, SEEK_SET) != 0)
     throw Error::from_errno(errno, fmt::format("truncate {}", path_.string()));
   hash_ = storage::Sha256();
+  digest_.clear();
   size_ = 0;
 }
 
 sys::Fd Ingest::open_reader() const { return sys::open_file(path_, O_RDONLY); }
 
-std::string Ingest::finish() { return hash_.digest(); }
+const std::string& Ingest::finish() {
+  if (digest_.empty()) digest_ = hash_.digest();
+  return digest_;
+}
+
+void Ingest::seal() {
+  (void)finish();
+  fd_.reset();
+}
 
 void Ingest::move_to(const sys::Path& target) {
+  if (!fd_) fd_ = sys::open_file(path_, O_RDWR);
   if (::fchmod(fd_.get(), 0644) != 0 || ::fsync(fd_.get()) != 0)
     throw Error::from_errno(errno, fmt::format("sync {}", path_.string()));
   if (::rename(path_.c_str(), target.c_str()) != 0)

@@ -55,10 +55,12 @@ class Ingest {
   std::int64_t size() const noexcept { return size_; }
   /// Starts anew from nothing.
   void restart();
-  /// A second descriptor on the file, to read what has been written so far.
+  /// A descriptor of its own on the file, to read what has been written so far.
   sys::Fd open_reader() const;
-  /// Ends the hashing: "sha256:…". Once.
-  std::string finish();
+  /// The digest of what was written, "sha256:…". After it only restart() makes it writable again.
+  const std::string& finish();
+  /// Ends the writing and gives the descriptor back: an archive has more files than we may have descriptors.
+  void seal();
   /// Syncs the file and renames it to `target`. Durable on return (with its directory).
   void move_to(const sys::Path& target);
 
@@ -67,6 +69,7 @@ class Ingest {
   sys::Path directory_;
   sys::Fd fd_;
   storage::Sha256 hash_;
+  std::string digest_;
   std::int64_t size_ = 0;
 };
 

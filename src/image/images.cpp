@@ -121,7 +121,8 @@ Task<std::vector<storage::Problem>> Images::recover() {
       broken->available = false;
       record->variants.push_back(std::move(broken));
     }
-    for (const ImagePtr& variant : record->variants) check_layers(*variant, problems);
+    // Other platforms' layers are unpacked when they are asked for.
+    check_layers(*first_choice(*record), problems);
     records_.emplace(row.id, std::move(record));
   }
   for (const auto& row : rows.names) {

@@ -18,6 +18,8 @@
 
 namespace gantry::image {
 
+struct Context;
+
 struct PullRequest {
   std::string image;  // as typed; may carry tag and digest
   std::string tag;    // tag or digest; both empty: every tag of the repository
@@ -109,7 +111,10 @@ class Transfers {
   Task<DistributionInfo> inspect_remote(std::string image, RegistryAuth auth);
   /// Asks the registry whether it accepts the credentials. Throws unauthorized.
   Task<LoginResult> log_in(RegistryAuth auth);
+  /// Asks the index (Docker Hub's, or the one that the term begins with). `limit` 0: 25.
   Task<std::vector<SearchResult>> search(std::string term, std::int64_t limit, RegistryAuth auth);
+
+  Context& context_for_test() noexcept;
 
  private:
   struct State;

@@ -1,0 +1,188 @@
+#include "image/build_image.hpp"
+
+#include <fmt/format.h>
+
+#include "base/error.hpp"
+#include "base/failpoint.hpp"
+#include "image/config_changes.hpp"
+#include "image/digest.hpp"
+#include "image/gzip.hpp"
+#include "storage/decompress.hpp"
+
+namespace gantry::image {
+namespace {
+
+struct NewLayer {
+  Descriptor blob;
+  storage::Layer layer;
+};
+
+/// Bytes that were looked at are delivered again.
+class Rewound final : public storage::ByteSource {
+ public:
+  Rewound(std::string head, std::shared_ptr<storage::ByteSource> rest) : head_(std::move(head)), rest_(std::move(rest)) {}
+  std::size_t read(char* to, std::size_t size) override {
+    if (at_ == head_.size()) return rest_->read(to, size);
+    const std::size_t n = std::min(size, head_.size() - at_);
+    head_.copy(to, n, at_);
+    at_ += n;
+    return n;
+  }
+  void abort() noexcept override { rest_->abort(); }
+
+ private:
+  const std::string head_;
+  std::size_t at_ = 0;
+  const std::shared_ptr<storage::ByteSource> rest_;
+};
+
+/// Spools a tar to a blob: as it is if it is compressed in a way that layers may be, else as gzip.
+std::string_view spool_blocking(Ingest& ingest, std::shared_ptr<storage::ByteSource> source) {
+  std::string head;
+  std::string buffer(256 << 10, '\0');
+  while (head.size() < 6) {
+    const std::size_t got = source->read(buffer.data(), buffer.size());
+    if (got == 0) break;
+    head.append(buffer.data(), got);
+  }
+  const auto compression = storage::detect_compression(head);
+  source = std::make_shared<Rewound>(std::move(head), std::move(source));
+  const auto copy = [&](const storage::ByteSink& sink) {
+    for (std::size_t got; (got = source->read(buffer.data(), buffer.size())) > 0;) sink({buffer.data(), got});
+  };
+  const storage::ByteSink to_file = [&](std::string_view bytes) { ingest.write(bytes); };
+  if (compression == storage::Compression::gzip || compression == storage::Compression::zstd) {
+    copy(to_file);
+    return compression == storage::Compression::gzip ? kOciLayerGzip : kOciLayerZstd;
+  }
+  source = storage::decompress(std::move(source));
+  GzipWriter gzip(to_file);
+  copy([&](std::string_view bytes) { gzip.write(bytes); });
+  gzip.finish();
+  return kOciLayerGzip;
+}
+
+/// Spools the stream, stores it as a blob and unpacks it on top of `parent`. The holds must outlive its use.
+Task<NewLayer> add_layer(Context& context, std::string parent, std::shared_ptr<storage::ByteSource> source,
+                         BlobHold* blobs, storage::LayerHold* layers) {
+  struct Abort {
+    std::shared_ptr<storage::ByteSource> source;
+    ~Abort() {
+      if (source) source->abort();
+    }
+  } abort{source};
+  struct Spooled {
+    std::shared_ptr<Ingest> ingest;
+    std::string_view media_type;
+  };
+  Spooled spooled = co_await context.archives.run([&content = context.content(), source] {
+    auto ingest = content.begin();
+    const std::string_view type = spool_blocking(*ingest, source);
+    return Spooled{ingest, type};
+  });
+  abort.source.reset();
+  NewLayer out;
+  out.blob.media_type = spooled.media_type;
+  out.blob.digest = spooled.ingest->finish();
+  out.blob.size = spooled.ingest->size();
+  blobs->add(out.blob.digest);
+  if (!context.content().contains(out.blob.digest))
+    (void)co_await context.content().commit(spooled.ingest, out.blob.digest, out.blob.size);
+  FAILPOINT("image.build.after_blob");
+  storage::UnpackRequest request;
+  request.parent = parent;
+  request.blob_digest = out.blob.digest;
+  request.source = co_await context.content().open(out.blob.digest);
+  storage::Unpacked unpacked = co_await context.layers().unpack(std::move(request));
+  layers->add(unpacked.layer.chain_id);
+  out.layer = std::move(unpacked.layer);
+  co_return out;
+}
+
+/// Writes config and manifest and makes the image known.
+Task<ImagePtr> assemble(Context& context, ImageConfig config, std::vector<Descriptor> layers,
+                        std::vector<Reference> names, BlobHold* blobs) {
+  Manifest manifest;
+  manifest.media_type = kOciManifest;
+  manifest.layers = std::move(layers);
+  const std::string config_text = render_image_config(config);
+  manifest.config.media_type = kOciConfig;
+  manifest.config.digest = digest_of(config_text);
+  manifest.config.size = std::int64_t(config_text.size());
+  blobs->add(manifest.config.digest);
+  (void)co_await context.content().put(config_text);
+  const std::string text = render_manifest(manifest);
+  NewImage image;
+  image.descriptor.media_type = manifest.media_type;
+  image.descriptor.digest = digest_of(text);
+  image.descriptor.size = std::int64_t(text.size());
+  blobs->add(image.descriptor.digest);
+  (void)co_await context.content().put(text);
+  FAILPOINT("image.build.before_commit");
+  image.manifests.push_back(image.descriptor);
+  image.names = std::move(names);
+  co_return co_await context.images.add(std::move(image));
+}
+
+}  // namespace
+
+Task<std::string> import(Context& context, ImportRequest request, ProgressPtr progress) {
+  std::vector<Reference> names;
+  if (!request.repository.empty()) {
+    Reference name = parse_reference(request.repository);
+    if (!name.digest.empty()) throw Error(Errc::invalid_argument, "cannot import digest reference");
+    if (!request.tag.empty()) {
+      if (!is_valid_tag(request.tag)) throw Error(Errc::invalid_argument, "invalid tag format");
+      name.tag = request.tag;
+    }
+    names.push_back(name.with_default_tag());
+  }
+  ImageConfig config;
+  apply_changes(config.config, request.changes);
+  config.platform = request.platform ? *request.platform : host_platform();
+  config.created = now();
+  config.comment = request.message.empty() ? fmt::format("Imported from {}", request.origin) : request.message;
+
+  BlobHold blobs = context.content().hold();
+  storage::LayerHold layers = context.layers().hold();
+  NewLayer layer = co_await add_layer(context, "", request.archive, &blobs, &layers);
+  config.diff_ids.push_back(layer.layer.diff_id);
+  HistoryEntry entry;
+  entry.created = config.created;
+  entry.comment = config.comment;
+  config.history.push_back(std::move(entry));
+  std::vector<Descriptor> descriptors;
+  descriptors.push_back(layer.blob);
+  const std::string shown = names.empty() ? std::string() : names.front().familiar();
+  const ImagePtr image = co_await assemble(context, std::move(config), std::move(descriptors), std::move(names), &blobs);
+  context.publish("import", image->id, shown.empty() ? image->id : shown, image.get());
+  progress->status(image->id);
+  co_return image->id;
+}
+
+Task<ImagePtr> commit(Context& context, CommitRequest request) {
+  BlobHold blobs = context.content().hold();
+  storage::LayerHold chains = context.layers().hold();
+  ImageConfig config = std::move(request.config);
+  config.diff_ids.clear();
+  std::vector<Descriptor> layers;
+  std::string parent;
+  if (request.base) {
+    config.diff_ids = request.base->diff_ids;
+    layers = request.base->layers;
+    parent = request.base->top_chain();
+    for (const Descriptor& layer : layers) blobs.add(layer.digest);
+    for (const std::string& chain : request.base->chain_ids) chains.add(chain);
+  }
+  if (request.layer) {
+    if (layers.size() >= kMaxLayers) throw Error(Errc::invalid_argument, "max depth exceeded");
+    NewLayer layer = co_await add_layer(context, parent, request.layer, &blobs, &chains);
+    config.diff_ids.push_back(layer.layer.diff_id);
+    layers.push_back(layer.blob);
+  } else if (!config.history.empty()) {
+    config.history.back().empty_layer = true;
+  }
+  co_return co_await assemble(context, std::move(config), std::move(layers), std::move(request.names), &blobs);
+}
+
+}  // namespace gantry::image

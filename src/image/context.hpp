@@ -1,0 +1,44 @@
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+
+#include "async/lanes.hpp"
+#include "async/task_group.hpp"
+#include "events/bus.hpp"
+#include "image/download.hpp"
+#include "image/images.hpp"
+#include "image/registry_client.hpp"
+#include "sys/paths.hpp"
+
+namespace gantry::image {
+
+/// What the verbs that move images share. Internal to the module.
+struct Context {
+  boost::asio::any_io_executor loop;
+  async::Lanes& lanes;
+  Images& images;
+  events::Bus& events;
+  sys::Paths paths;
+  Registry registry;
+  Downloads downloads;
+  /// Reads and writes clients' archives: its threads wait for clients, which must not delay other bulk work.
+  async::Lane archives{"archives", 4};
+  int max_downloads = 3;
+  int max_uploads = 5;
+  int max_attempts = 5;
+  async::TaskGroup tasks;
+
+  ContentStore& content() noexcept { return images.content(); }
+  storage::LayerStore& layers() noexcept { return images.layers(); }
+  Context(boost::asio::any_io_executor executor, async::Lanes& all_lanes, Images& image_index, events::Bus& bus,
+          const sys::Paths& all_paths, RegistrySettings settings)
+      : loop(executor), lanes(all_lanes), images(image_index), events(bus), paths(all_paths),
+        registry(all_lanes, std::move(settings)), downloads(executor, all_lanes, image_index.content()), tasks(executor) {}
+
+  void publish(const std::string& action, const std::string& actor, const std::string& name, const Image* image);
+};
+
+/// Layer blobs are announced to clients by the start of their digest.
+std::string layer_label(const Descriptor& layer);
+
+}  // namespace gantry::image
