@@ -56,7 +56,8 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_sessionfinish(session):
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if session.config.option.no_skips and reporter is not None and reporter.stats.get("skipped"):
+    no_skips = session.config.option.no_skips or os.environ.get("GANTRY_NO_SKIPS")
+    if no_skips and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

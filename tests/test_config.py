@@ -200,12 +200,11 @@ def test_sockets_from_systemd(fresh, scratch):
 
     def hand_over():
         os.dup2(listener.fileno(), 3, inheritable=True)
-        os.environ["LISTEN_PID"] = str(os.getpid())
 
     launcher = ["sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"', "sh", *command]
     log = engine.log_file.open("ab")
-    daemon = subprocess.Popen(launcher, env=engine.env(), pass_fds=(3,) if listener.fileno() == 3 else (),
-                              preexec_fn=hand_over, close_fds=False, stdout=log, stderr=log)
+    daemon = subprocess.Popen(launcher, env=engine.env(), preexec_fn=hand_over, close_fds=False, stdout=log,
+                              stderr=log)
     try:
         # The socket listens already: the request waits in its queue until the daemon takes it.
         assert Api(scratch / "fd.sock", timeout=30).get("/_ping").body == b"OK"

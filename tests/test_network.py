@@ -69,14 +69,15 @@ def test_a_port_on_loopback_is_not_on_other_addresses(api):
                     host={"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "18081"}]}})
     assert b"It works" in fetch(18081)
     with pytest.raises(OSError):
-        socket.create_connection((_gateway(api), 18081), timeout=3)
+        socket.create_connection((_gateway(api, container), 18081), timeout=3)
     api.remove(container)
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", 18081), timeout=3)
 
 
-def _gateway(api):
-    return api.ok("GET", "/networks/bridge").json()["IPAM"]["Config"][0]["Gateway"]
+def _gateway(api, container):
+    """The host's address on the container's network."""
+    return api.inspect(container)["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
 
 
 def test_publish_all_publishes_exposed_ports(api):
@@ -105,7 +106,7 @@ def test_a_udp_port_answers(api):
     server = subprocess.Popen(["nsenter", "-t", pid, "-n", "/usr/bin/python3", "-c", _UDP_ECHO], stdout=subprocess.PIPE)
     try:
         assert server.stdout.readline() == b"bound\n"
-        for host in ("127.0.0.1", _gateway(api)):
+        for host in ("127.0.0.1", _gateway(api, container)):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
                 client.settimeout(10)
                 client.connect((host, 15000))
@@ -262,7 +263,7 @@ def test_the_firewall_is_put_back_when_somebody_flushes_it(engine, api):
     container = web(api, host=PUBLISH, ExposedPorts={"80/tcp": {}})
     port = port_of(api, container)
     subprocess.run(["nft", "flush", "ruleset"], check=False)
-    assert b"It works" in _eventually(lambda: fetch(port, _gateway(api)))
+    assert b"It works" in _eventually(lambda: fetch(port, _gateway(api, container)))
 
 
 def _eventually(call, attempts=50):

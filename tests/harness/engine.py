@@ -165,17 +165,10 @@ class Gantry(Engine):
     def program():
         return Path(os.environ.get("GANTRYD", REPO / "build/release/src/gantryd"))
 
-    @staticmethod
-    def shim():
-        return Path(os.environ.get("GANTRY_SHIM", Gantry.program().parent / "shim/gantry-shim"))
-
     def command(self):
         return [str(self.program()), "--config-file", str(self.config_file), "-H", f"unix://{self.socket}", "--data-root",
                 str(self.data_root), "--exec-root", str(self.exec_root), "--pidfile", str(self.pidfile),
                 "--cgroup-parent", "/" + self.name, "-D"]
-
-    def env(self):
-        return {**super().env(), "GANTRY_SHIM": str(self.shim())}
 
 
 class Docker(Engine):
