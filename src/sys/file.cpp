@@ -58,38 +58,65 @@ void for_each_entry(Fd dir, const Path& name_for_errors, Visit visit) {
 
 constexpr int kOpenDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 
-std::uint64_t remove_entry(int parent, const char* name, const Path& path, dev_t device) {
+/// Trees of containers are as deep as someone inside wanted them to be, while every level of a walk holds a descriptor
+/// and a stack frame.
+constexpr int kDeepestWalk = 256;
+
+/// One remove_tree().
+struct Removal {
+  const Path& path;
+  dev_t device = 0;
+  int top = -1;  // the tree's own directory
+  std::uint64_t moved = 0;
+  std::uint64_t freed = 0;
+};
+
+void remove_below(Removal& removal, Fd dir, int depth);
+
+void remove_entry(Removal& removal, int parent, const char* name, int depth) {
   struct stat st {};
   if (::fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
-    if (errno == ENOENT) return 0;
-    throw Error::from_errno(errno, fmt::format("stat {}", path.string()));
+    if (errno == ENOENT) return;
+    throw Error::from_errno(errno, fmt::format("stat {} below {}", name, removal.path.string()));
   }
-  std::uint64_t freed = st.st_nlink == 1 || S_ISDIR(st.st_mode) ? static_cast<std::uint64_t>(st.st_blocks) * 512 : 0;
-  if (S_ISDIR(st.st_mode)) {
-    if (st.st_dev != device)
-      throw Error(Errc::conflict, fmt::format("{} is a mount point: unmount it first", path.string()));
-    Fd dir(::openat(parent, name, kOpenDirectory));
-    if (!dir) throw Error::from_errno(errno, fmt::format("open {}", path.string()));
-    for_each_entry(std::move(dir), path,
-                   [&](int at, const char* child) { freed += remove_entry(at, child, path / child, device); });
-    if (::unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
-      throw Error::from_errno(errno, fmt::format("remove directory {}", path.string()));
-  } else if (::unlinkat(parent, name, 0) != 0 && errno != ENOENT) {
-    throw Error::from_errno(errno, fmt::format("remove {}", path.string()));
+  if (!S_ISDIR(st.st_mode)) {
+    if (::unlinkat(parent, name, 0) != 0 && errno != ENOENT)
+      throw Error::from_errno(errno, fmt::format("remove {} below {}", name, removal.path.string()));
+    if (st.st_nlink == 1) removal.freed += static_cast<std::uint64_t>(st.st_blocks) * 512;
+    return;
   }
-  return freed;
+  if (st.st_dev != removal.device)
+    throw Error(Errc::conflict, fmt::format("{} below {} is a mount point: unmount it first", name,
+                                            removal.path.string()));
+  if (depth == kDeepestWalk) {
+    const std::string moved = fmt::format(".removing-{}", removal.moved++);
+    if (::renameat(parent, name, removal.top, moved.c_str()) != 0)
+      throw Error::from_errno(errno, fmt::format("remove deep directory {} below {}", name, removal.path.string()));
+    return;
+  }
+  Fd dir(::openat(parent, name, kOpenDirectory));
+  if (!dir) throw Error::from_errno(errno, fmt::format("open {} below {}", name, removal.path.string()));
+  remove_below(removal, std::move(dir), depth + 1);
+  if (::unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
+    throw Error::from_errno(errno, fmt::format("remove directory {} below {}", name, removal.path.string()));
+  removal.freed += static_cast<std::uint64_t>(st.st_blocks) * 512;
 }
 
-std::uint64_t size_below(Fd dir, const Path& path, dev_t device, std::set<ino_t>& linked) {
+void remove_below(Removal& removal, Fd dir, int depth) {
+  for_each_entry(std::move(dir), removal.path,
+                 [&](int at, const char* name) { remove_entry(removal, at, name, depth); });
+}
+
+std::uint64_t size_below(Fd dir, const Path& path, dev_t device, std::set<ino_t>& linked, int depth) {
   std::uint64_t total = 0;
   for_each_entry(std::move(dir), path, [&](int at, const char* name) {
     struct stat st {};
     if (::fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || st.st_dev != device) return;
     if (!S_ISDIR(st.st_mode) && st.st_nlink > 1 && !linked.insert(st.st_ino).second) return;
     total += static_cast<std::uint64_t>(st.st_blocks) * 512;
-    if (!S_ISDIR(st.st_mode)) return;
+    if (!S_ISDIR(st.st_mode) || depth == kDeepestWalk) return;
     Fd child(::openat(at, name, kOpenDirectory));
-    if (child) total += size_below(std::move(child), path / name, device, linked);
+    if (child) total += size_below(std::move(child), path, device, linked, depth + 1);
   });
   return total;
 }
@@ -219,7 +246,22 @@ std::uint64_t remove_tree(const Path& path) {
     if (errno == ENOENT || errno == ENOTDIR) return 0;
     throw Error::from_errno(errno, fmt::format("stat {}", path.string()));
   }
-  return remove_entry(AT_FDCWD, path.c_str(), path, st.st_dev);
+  Removal removal{path, st.st_dev};
+  if (!S_ISDIR(st.st_mode)) {
+    remove_entry(removal, AT_FDCWD, path.c_str(), 0);
+    return removal.freed;
+  }
+  const Fd top = open_file(path, kOpenDirectory);
+  removal.top = top.get();
+  for (std::uint64_t before = removal.moved;; before = removal.moved) {
+    Fd again(::openat(top.get(), ".", kOpenDirectory));
+    if (!again) throw Error::from_errno(errno, fmt::format("open {}", path.string()));
+    remove_below(removal, std::move(again), 0);
+    if (removal.moved == before) break;  // what lay too deep is at the top now
+  }
+  if (::rmdir(path.c_str()) != 0 && errno != ENOENT)
+    throw Error::from_errno(errno, fmt::format("remove directory {}", path.string()));
+  return removal.freed + static_cast<std::uint64_t>(st.st_blocks) * 512;
 }
 
 std::uint64_t tree_size(const Path& path) {
@@ -228,7 +270,7 @@ std::uint64_t tree_size(const Path& path) {
   struct stat st {};
   if (::fstat(dir.get(), &st) != 0) throw Error::from_errno(errno, fmt::format("stat {}", path.string()));
   std::set<ino_t> linked;
-  return size_below(std::move(dir), path, st.st_dev, linked);
+  return size_below(std::move(dir), path, st.st_dev, linked, 0);
 }
 
 std::vector<std::string> list_directory(const Path& path) {

@@ -142,7 +142,7 @@ void mount_overlay_classic(const OverlayDirectories& directories, const Path& ta
 std::vector<MountInfo> list_mounts(const std::optional<Path>& below) {
   const std::string top = below ? below->lexically_normal().string() : "/";
   std::vector<MountInfo> all;
-  const std::string text = read_file("/proc/self/mountinfo");
+  const std::string text = read_file("/proc/thread-self/mountinfo");
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
     auto info = parse_mountinfo_line(std::string_view(text).substr(at, end - at));

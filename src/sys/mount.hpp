@@ -26,7 +26,7 @@ struct MountInfo {
   std::string super_options;
 };
 
-/// The mounts of our namespace, in the order of the kernel; with `below`, only those at or below that path.
+/// The mounts of the calling thread's namespace, in the order of the kernel; with `below`, only those at or below that path.
 std::vector<MountInfo> list_mounts(const std::optional<Path>& below = std::nullopt);
 /// True if something is mounted at `path` itself. False if `path` does not exist. Source: statx(2), MOUNT_ROOT.
 bool is_mount_point(const Path& path);
