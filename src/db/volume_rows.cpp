@@ -41,9 +41,9 @@ void set_volume_populated(Db& db, const std::string& name) {
   update.bind(1, name).run();
 }
 
-void set_volume_removing(Db& db, const std::string& name) {
-  Stmt update(db, "UPDATE volumes SET removing = 1 WHERE name = ?");
-  update.bind(1, name).run();
+void set_volume_removing(Db& db, const std::string& name, bool removing) {
+  Stmt update(db, "UPDATE volumes SET removing = ? WHERE name = ?");
+  update.bind(1, removing).bind(2, name).run();
 }
 
 void remove_volume(Db& db, const std::string& name) {

@@ -17,7 +17,7 @@ struct VolumeRow {
   std::map<std::string, std::string> options;
   bool anonymous = false;
   bool populated = false;
-  bool removing = false;  // its directory is being deleted: the removal is finished after a crash
+  bool removing = false;  // its directory is being taken away: the removal is finished after a crash
   /// Why the row's JSON cannot be read; empty for a good one. Set by load_volumes only.
   std::string damage;
 };
@@ -30,7 +30,7 @@ struct VolumeReference {
 /// Throws conflict if the name is taken.
 void insert_volume(Db& db, const VolumeRow& row);
 void set_volume_populated(Db& db, const std::string& name);
-void set_volume_removing(Db& db, const std::string& name);
+void set_volume_removing(Db& db, const std::string& name, bool removing);
 /// Takes its references along. A missing row is fine.
 void remove_volume(Db& db, const std::string& name);
 /// By name. A row that cannot be read comes with `damage` set instead of an error.

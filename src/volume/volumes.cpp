@@ -1,6 +1,8 @@
 #include "volume/volumes.hpp"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
 
 #include <sys/stat.h>
 
@@ -10,6 +12,7 @@
 #include "base/error.hpp"
 #include "base/failpoint.hpp"
 #include "base/ids.hpp"
+#include "base/log.hpp"
 #include "base/text.hpp"
 #include "events/bus.hpp"
 #include "sys/mount.hpp"
@@ -182,22 +185,42 @@ std::vector<std::string> Volumes::users(std::string_view name) const {
 }
 
 Task<std::uint64_t> Volumes::State::destroy(std::string name) {
-  co_await lanes.db.run([&database = db, name] { db::set_volume_removing(database, name); });
-  FAILPOINT("volume.remove.after_mark");
-  const std::uint64_t freed = co_await lanes.bulk.run([directory = directory(name), data = data_directory(name)] {
-    unmount_blocking(data);
-    return sys::remove_tree(directory);
-  });
-  FAILPOINT("volume.remove.after_directory");
+  co_await lanes.db.run([&database = db, name] { db::set_volume_removing(database, name, true); });
+  const sys::Path trash = paths.tmp() / ("volume-" + random_id());
+  std::exception_ptr failure;
+  try {
+    FAILPOINT("volume.remove.after_mark");
+    // One rename takes the volume away as a whole: it is never seen half deleted.
+    co_await lanes.quick.run([from = directory(name), data = data_directory(name), trash] {
+      unmount_blocking(data);
+      sys::make_directories(trash.parent_path(), 0700);
+      if (::rename(from.c_str(), trash.c_str()) != 0 && errno != ENOENT)
+        throw Error::from_errno(errno, "remove " + from.string());
+    });
+  } catch (const Error&) {
+    failure = std::current_exception();
+  }
+  if (failure) {
+    co_await lanes.db.run([&database = db, name] { db::set_volume_removing(database, name, false); });
+    std::rethrow_exception(failure);
+  }
+  FAILPOINT("volume.remove.after_rename");
   co_await lanes.db.run([&database = db, name] { db::remove_volume(database, name); });
-  co_return freed;
+  entries.erase(name);
+  quarantined.erase(name);
+  FAILPOINT("volume.remove.after_row");
+  try {
+    co_return co_await lanes.bulk.run([trash] { return sys::remove_tree(trash); });
+  } catch (const Error& e) {
+    log::debug("volume {}: {}", name, e.log_detail());  // it is in tmp, which the next start empties
+  }
+  co_return 0;
 }
 
 Task<void> Volumes::remove(std::string name, bool force) {
   auto held = co_await state_->lock(name, "removal");
   if (state_->quarantined.contains(name)) {
     co_await async::shielded(state_->destroy(name));
-    state_->quarantined.erase(name);
     co_return;
   }
   const auto found = state_->entries.find(name);
@@ -209,7 +232,6 @@ Task<void> Volumes::remove(std::string name, bool force) {
   if (!users.empty()) throw volume_in_use(name, join({users.begin(), users.end()}, ", "));
   const Volume volume = found->second.volume;
   co_await async::shielded(state_->destroy(name));
-  state_->entries.erase(name);
   state_->publish("destroy", volume);
 }
 
@@ -234,7 +256,6 @@ Task<PruneReport> Volumes::prune(PruneFilter filter) {
     if (found == state_->entries.end() || !found->second.users.empty()) continue;
     const Volume volume = found->second.volume;
     report.reclaimed_bytes += co_await async::shielded(state_->destroy(name));
-    state_->entries.erase(name);
     state_->publish("destroy", volume);
     report.removed.push_back(name);
   }

@@ -48,7 +48,8 @@ struct Volumes::State {
   void publish(const std::string& action, const Volume& volume, std::map<std::string, std::string> more = {});
 
   Task<Volume> create_locked(std::string name, CreateVolume request);
-  /// Deletes row and directory, whose entry has no users. Returns the bytes that were freed.
+  /// Takes away the directory, the row and the entry of a volume without users: all or, on an error, nothing.
+  /// Returns the bytes that were freed.
   Task<std::uint64_t> destroy(std::string name);
 };
 
