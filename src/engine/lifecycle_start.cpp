@@ -244,10 +244,14 @@ Task<void> Lifecycle::launch(async::OperationPtr op, ContainerPtr container, net
   const sys::Path directory = services_.paths.shim(id);
   op->step("starting the shim");
   op->undo([this, container] { return take_back_start(container); });
-  co_await services_.lanes.quick.run([program = services_.shim_program, directory, config = shim_config(*container),
-                                      sockets = std::make_shared<std::vector<network::PublishedSocket>>(
-                                          std::move(attached->sockets))] {
-    runtime::spawn_shim_blocking(program, directory, config);
+  protocol::ShimConfig config = shim_config(*container);
+  auto sockets = std::make_shared<std::vector<network::PublishedSocket>>(std::move(attached->sockets));
+  for (const network::PublishedSocket& socket : *sockets)
+    config.ports.push_back({socket.proto, socket.container_ip, socket.container_port, socket.relay});
+  co_await services_.lanes.quick.run([program = services_.shim_program, directory, config, sockets] {
+    std::vector<int> descriptors;
+    for (const network::PublishedSocket& socket : *sockets) descriptors.push_back(socket.socket.get());
+    runtime::spawn_shim_blocking(program, directory, config, std::chrono::seconds(10), descriptors);
   });
   FAILPOINT("start.after_shim");
   runtime::ShimClient shim = co_await runtime::ShimClient::connect(directory);

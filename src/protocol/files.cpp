@@ -100,6 +100,18 @@ void set_number(ShimConfig& config, std::string_view key, const std::string& val
   else if (key == "oom_score_adj") config.oom_score_adj = static_cast<int>(number_of(key, value, -1000, 1000));
 }
 
+/// "tcp 172.17.0.2 80 1"
+PublishedPort parse_port(std::string_view key, const std::string& value) {
+  const std::vector<std::string> words = split(value, ' ');
+  if (words.size() != 4 || (words[0] != "tcp" && words[0] != "udp")) bad_value(key);
+  PublishedPort port;
+  port.proto = words[0];
+  port.target_ip = words[1];
+  port.target_port = static_cast<std::uint16_t>(number_of(key, words[2], 1, 65535));
+  port.serve = number_of(key, words[3], 0, 1) == 1;
+  return port;
+}
+
 }  // namespace
 
 std::string render_config(const ShimConfig& config) {
@@ -113,6 +125,9 @@ std::string render_config(const ShimConfig& config) {
   put_line(out, "log_max_file", config.log.max_file);
   put_line(out, "runtime_timeout_ms", config.runtime_timeout_ms);
   if (config.oom_score_adj) put_line(out, "oom_score_adj", *config.oom_score_adj);
+  for (const PublishedPort& port : config.ports)
+    put_line(out, "port", port.proto + ' ' + port.target_ip + ' ' + std::to_string(port.target_port) +
+                              (port.serve ? " 1" : " 0"));
   return out;
 }
 
@@ -124,6 +139,7 @@ ShimConfig parse_config(std::string_view text) {
     for (const FlagKey& key : kFlagKeys)
       if (key.name == name) return void(config.*key.member = number_of(name, value, 0, 1) == 1);
     if (name == "runtime_arg") return config.runtime_args.push_back(std::move(value));
+    if (name == "port") return config.ports.push_back(parse_port(name, value));
     set_number(config, name, value);
   });
   if (config.container_id.empty()) bad_value("container_id");

@@ -116,6 +116,15 @@ struct LogOptions {
   friend bool operator==(const LogOptions&, const LogOptions&) = default;
 };
 
+/// A published port whose socket the shim is given: number n of the list is its descriptor 4 + n. See shim/relay.hpp.
+struct PublishedPort {
+  std::string proto;  // "tcp" or "udp"
+  std::string target_ip;
+  std::uint16_t target_port = 0;
+  bool serve = true;  // false: only hold the port
+  friend bool operator==(const PublishedPort&, const PublishedPort&) = default;
+};
+
 /// Everything that a shim is told before it starts; written to <dir>/config by the daemon.
 struct ShimConfig {
   std::string container_id;
@@ -140,6 +149,7 @@ struct ShimConfig {
   std::string cgroup_procs;     // any hierarchy that every process of the container is in: pids
   std::uint32_t runtime_timeout_ms = 120'000;  // after which a runtime command is killed
   std::optional<int> oom_score_adj;            // the shim's own; the container's must be in its config.json
+  std::vector<PublishedPort> ports;
 
   friend bool operator==(const ShimConfig&, const ShimConfig&) = default;
 };

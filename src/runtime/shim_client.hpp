@@ -40,11 +40,13 @@ inline constexpr std::chrono::milliseconds kShimQuick{5'000};
 inline constexpr std::chrono::milliseconds kShimRuntime{130'000};
 
 /// Writes `<dir>/config`, starts gantry-shim and waits until its socket listens. `dir` is made if it is missing
-/// (mode 0700); a stale socket, exit or pid file in it is removed first.
+/// (mode 0700); a stale socket, exit or pid file in it is removed first. `sockets` are the published ports' sockets, in
+/// the order of `config.ports`; the shim gets copies.
 /// Throws invalid_argument for a config that cannot be written; internal with the shim's own words if it fails to
 /// start; timed_out. Blocks  a few milliseconds, at most `limit`: call it in a lane.
 void spawn_shim_blocking(const sys::Path& shim_program, const sys::Path& dir, const ShimConfig& config,
-                         std::chrono::milliseconds limit = std::chrono::seconds(10));
+                         std::chrono::milliseconds limit = std::chrono::seconds(10),
+                         const std::vector<int>& sockets = {});
 
 /// What the shim left about the end of its container; nullopt if it has not ended (or the shim was killed before).
 /// Blocks  on a small read.

@@ -45,7 +45,7 @@ std::vector<std::string> shim_environment() {
 }  // namespace
 
 void spawn_shim_blocking(const sys::Path& shim_program, const sys::Path& dir, const ShimConfig& config,
-                         milliseconds limit) {
+                         milliseconds limit, const std::vector<int>& sockets) {
   const auto deadline = steady_clock::now() + limit;
   (void)protocol::parse_config(protocol::render_config(config));  // refuse here what the shim would refuse
   sys::make_directories(dir, 0700);
@@ -59,6 +59,7 @@ void spawn_shim_blocking(const sys::Path& shim_program, const sys::Path& dir, co
   options.argv = {shim_program.string(), "--dir", std::filesystem::absolute(dir).string(), "--ready-fd", "3"};
   options.env = shim_environment();
   options.pass_fds = {shim_end.get()};
+  options.pass_fds.insert(options.pass_fds.end(), sockets.begin(), sockets.end());
   const sys::Child child = sys::spawn(options);
   shim_end.reset();
   // What we have started makes the real shim and ends at once; only that one keeps the pipe.

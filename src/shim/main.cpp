@@ -2,17 +2,20 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <string>
 #include <string_view>
 
 #include <fcntl.h>
 #include <malloc.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.hpp"
 #include "base/log.hpp"
+#include "shim/relay.hpp"
 #include "shim/server.hpp"
 
 /// gantry-shim --dir DIR [--ready-fd N]: see docs/shim-protocol.md.
@@ -68,10 +71,28 @@ void tell_ready(int& fd, std::string_view text) {
   ::close(std::exchange(fd, -1));
 }
 
+constexpr int kFirstSocket = 4;  // behind the ready pipe; docs/shim-protocol.md
+
+/// Takes the sockets of published ports that the daemon bound.
+std::unique_ptr<Relay> make_relay(const protocol::ShimConfig& config) {
+  if (config.ports.empty()) return nullptr;
+  std::vector<RelayPort> ports;
+  for (std::size_t i = 0; i < config.ports.size(); ++i) {
+    const protocol::PublishedPort& from = config.ports[i];
+    sys::Fd socket(kFirstSocket + static_cast<int>(i));
+    if (::fcntl(socket.get(), F_SETFD, FD_CLOEXEC) != 0) throw Error::from_errno(errno, "socket of a published port");
+    ports.push_back({from.proto, from.target_ip, from.target_port, from.serve, std::move(socket)});
+  }
+  return std::make_unique<Relay>(std::move(ports));
+}
+
 void run(int& ready_fd) {
   const protocol::ShimConfig config = protocol::parse_config(sys::read_file("config", 1 << 20));
   prepare_process(config);
+  const std::unique_ptr<Relay> relay = make_relay(config);
   Loop loop;
+  Watch relay_watch;
+  if (relay) relay_watch = loop.watch(relay->fd(), EPOLLIN, [&relay](std::uint32_t) { relay->on_ready(); });
   Reaper reaper(loop);
   Container container(loop, reaper, config);
   Server server(loop, container, "socket");
