@@ -14,7 +14,6 @@
 #include "base/ids.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
-#include "events/bus.hpp"
 #include "sys/mount.hpp"
 #include "volume/local_mount.hpp"
 #include "volume/messages.hpp"
@@ -107,13 +106,12 @@ Volume Volumes::State::volume_of(const db::VolumeRow& row) const {
   return volume;
 }
 
-void Volumes::State::publish(const std::string& action, const Volume& volume, std::map<std::string, std::string> more) {
-  more.emplace("driver", volume.driver);
-  bus.publish("volume", action, volume.name, std::move(more));
+void Volumes::State::publish(VolumeEvent event) const {
+  if (notify) notify(event);
 }
 
-Volumes::Volumes(sys::Paths paths, db::Db& db, async::Lanes& lanes, events::Bus& bus)
-    : state_(std::make_unique<State>(std::move(paths), db, lanes, bus)) {}
+Volumes::Volumes(sys::Paths paths, db::Db& db, async::Lanes& lanes, Notify notify)
+    : state_(std::make_unique<State>(std::move(paths), db, lanes, std::move(notify))) {}
 Volumes::~Volumes() = default;
 
 Task<Volume> Volumes::create(CreateVolume request) {
@@ -159,7 +157,7 @@ Task<Volume> Volumes::State::create_locked(std::string name, CreateVolume reques
   }
   const Volume volume = entry.volume;
   entries.emplace(name, std::move(entry));
-  publish("create", volume);
+  publish({.action = "create", .name = name, .driver = volume.driver, .container = {}});
   co_return volume;
 }
 
@@ -232,7 +230,7 @@ Task<void> Volumes::remove(std::string name, bool force) {
   if (!users.empty()) throw volume_in_use(name, join({users.begin(), users.end()}, ", "));
   const Volume volume = found->second.volume;
   co_await async::shielded(state_->destroy(name));
-  state_->publish("destroy", volume);
+  state_->publish({.action = "destroy", .name = name, .driver = volume.driver, .container = {}});
 }
 
 Task<PruneReport> Volumes::prune(PruneFilter filter) {
@@ -256,10 +254,12 @@ Task<PruneReport> Volumes::prune(PruneFilter filter) {
     if (found == state_->entries.end() || !found->second.users.empty()) continue;
     const Volume volume = found->second.volume;
     report.reclaimed_bytes += co_await async::shielded(state_->destroy(name));
-    state_->publish("destroy", volume);
+    state_->publish({.action = "destroy", .name = name, .driver = volume.driver, .container = {}});
     report.removed.push_back(name);
   }
-  state_->bus.publish("volume", "prune", "", {{"reclaimed", std::to_string(report.reclaimed_bytes)}});
+  VolumeEvent event{.action = "prune", .name = {}, .driver = {}, .container = {}};
+  event.reclaimed = report.reclaimed_bytes;
+  state_->publish(std::move(event));
   co_return report;
 }
 
@@ -315,7 +315,8 @@ Task<sys::Path> Volumes::mount(std::string container, std::string name, bool rea
   }
   State::Entry& entry = state_->get(name);
   if (entry.mounted.insert(container).second)
-    state_->publish("mount", volume, {{"container", container}, {"read/write", read_write ? "true" : "false"}});
+    state_->publish(
+        {.action = "mount", .name = name, .driver = volume.driver, .container = container, .read_write = read_write});
   co_return target;
 }
 
@@ -327,7 +328,7 @@ Task<void> Volumes::unmount(std::string container, std::string name) {
   if (found->second.mounted.empty() && volume.has_backing_mount())
     co_await async::shielded(
         state_->lanes.quick.run([target = sys::Path(volume.mountpoint)] { unmount_blocking(target); }));
-  state_->publish("unmount", volume, {{"container", container}});
+  state_->publish({.action = "unmount", .name = name, .driver = volume.driver, .container = container});
 }
 
 Task<void> Volumes::unmount_all(std::string container) {

@@ -19,9 +19,6 @@
 namespace gantry::db {
 class Db;
 }
-namespace gantry::events {
-class Bus;
-}
 
 namespace gantry::volume {
 
@@ -64,14 +61,26 @@ struct RecoverReport {
   std::vector<std::string> quarantined;  // volumes whose record cannot be read
 };
 
+/// Told of each change, on the loop. `action`: create, mount, unmount, destroy, prune. `container` is the user of a
+/// mount or unmount; `reclaimed` counts for prune only, which has no name.
+struct VolumeEvent {
+  std::string action;
+  std::string name;
+  std::string driver;
+  std::string container;
+  bool read_write = true;
+  std::uint64_t reclaimed = 0;
+};
+
 /// All volumes of this engine.
 ///
 /// A volume is a row first and a directory second. Which containers refer to it are rows too, so that "in use" is
 /// true for stopped containers and after a restart. Reads answer from memory. Loop thread only.
-/// Events: volume create, mount, unmount, destroy, prune.
 class Volumes {
  public:
-  Volumes(sys::Paths paths, db::Db& db, async::Lanes& lanes, events::Bus& bus);
+  using Notify = std::function<void(const VolumeEvent&)>;
+  /// `notify` may be empty.
+  Volumes(sys::Paths paths, db::Db& db, async::Lanes& lanes, Notify notify);
   ~Volumes();
   Volumes(const Volumes&) = delete;
   Volumes& operator=(const Volumes&) = delete;

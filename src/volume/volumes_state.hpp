@@ -25,12 +25,13 @@ struct Volumes::State {
     async::Mutex::Guard guard;
   };
 
-  State(sys::Paths p, db::Db& d, async::Lanes& l, events::Bus& b) : paths(std::move(p)), db(d), lanes(l), bus(b) {}
+  State(sys::Paths p, db::Db& d, async::Lanes& l, Notify n)
+      : paths(std::move(p)), db(d), lanes(l), notify(std::move(n)) {}
 
   const sys::Paths paths;
   db::Db& db;
   async::Lanes& lanes;
-  events::Bus& bus;
+  const Notify notify;
 
   std::map<std::string, Entry, std::less<>> entries;
   std::map<std::string, std::string, std::less<>> quarantined;  // name → why its record cannot be read
@@ -45,7 +46,7 @@ struct Volumes::State {
   sys::Path data_directory(const std::string& name) const { return directory(name) / "_data"; }
 
   Volume volume_of(const db::VolumeRow& row) const;
-  void publish(const std::string& action, const Volume& volume, std::map<std::string, std::string> more = {});
+  void publish(VolumeEvent event) const;
 
   Task<Volume> create_locked(std::string name, CreateVolume request);
   /// Takes away the directory, the row and the entry of a volume without users: all or, on an error, nothing.

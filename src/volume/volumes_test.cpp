@@ -16,7 +16,6 @@
 #include "base/ids.hpp"
 #include "db/sqlite.hpp"
 #include "db/volume_rows.hpp"
-#include "events/bus.hpp"
 #include "sys/mount.hpp"
 #include "volume/local_mount.hpp"
 
@@ -44,7 +43,8 @@ class VolumesTest : public testing::Test {
     volumes_.reset();
     db_.reset();
     db_ = std::make_unique<db::Db>(paths_.database());
-    volumes_ = std::make_unique<Volumes>(paths_, *db_, lanes_, bus_);
+    volumes_ = std::make_unique<Volumes>(paths_, *db_, lanes_,
+                                         [this](const VolumeEvent& e) { actions_.push_back(e.action + " " + e.name); });
     return run(volumes_->recover());
   }
 
@@ -92,16 +92,10 @@ class VolumesTest : public testing::Test {
     request.driver = std::move(driver);
     return volumes_->create(std::move(request));
   }
-  std::vector<std::string> actions() {
-    std::vector<std::string> out;
-    for (const events::Event& e : bus_.history(std::nullopt, std::nullopt)) out.push_back(e.action + " " + e.actor_id);
-    return out;
-  }
-
   asio::io_context loop_{1};
   sys::Paths paths_;
   async::Lanes lanes_;
-  events::Bus bus_;
+  std::vector<std::string> actions_;
   std::unique_ptr<db::Db> db_;
   std::unique_ptr<Volumes> volumes_;
 };
@@ -119,7 +113,7 @@ TEST_F(VolumesTest, CreatedVolumeLastsAcrossARestart) {
   const Volume again = volumes_->get("data");
   EXPECT_EQ(again.labels, made.labels);
   EXPECT_EQ(again.created, made.created);
-  EXPECT_EQ(actions(), std::vector<std::string>{"create data"});
+  EXPECT_EQ(actions_, std::vector<std::string>{"create data"});
 }
 
 TEST_F(VolumesTest, CreatingTwiceGivesTheFirst) {
