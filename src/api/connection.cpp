@@ -34,14 +34,10 @@ Method method_of(http::verb verb) {
   }
 }
 
+// To be awaited where they stand: awaiting a coroutine that does it would already throw in a cancelled one.
 /// Cancellation reaches the coroutine from here on; an earlier one is forgotten.
-Task<void> allow_cancellation() {
-  co_await asio::this_coro::reset_cancellation_state(asio::enable_terminal_cancellation());
-}
-
-Task<void> forbid_cancellation() {
-  co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
-}
+const auto kAllowCancellation = asio::this_coro::reset_cancellation_state(asio::enable_terminal_cancellation());
+const auto kForbidCancellation = asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
 
 }  // namespace
 
@@ -81,7 +77,7 @@ Task<void> Connection::serve() {
 
 /// False when the connection is to be closed.
 Task<bool> Connection::serve_one() {
-  co_await allow_cancellation();
+  co_await kAllowCancellation;
   exchange_ = std::make_shared<Exchange>(wire_, context_, peer_);
   const Header header = co_await read_header();
   if (header == Header::closed) co_return false;
@@ -90,7 +86,6 @@ Task<bool> Connection::serve_one() {
   ++context_->requests;
   wire_->deadline = Wire::Clock::time_point::max();
   if (header == Header::complete) co_await answer();
-  co_await forbid_cancellation();
   wire_->stop_watching();
   const bool again = co_await finish();
   exchange_->retire();
@@ -162,6 +157,7 @@ Task<void> Connection::answer() {
   } catch (...) {
     failure = std::current_exception();
   }
+  co_await kForbidCancellation;
   if (failure) co_await reply_to_failure(failure);
 }
 
@@ -173,11 +169,11 @@ void Connection::start_watching() {
 
 Task<void> Connection::run_handler() {
   must_end_ = exchange_->match.options.cancel == Cancel::never;
-  if (must_end_) co_await forbid_cancellation();
+  if (must_end_) co_await kForbidCancellation;
   else start_watching();
   Response response = co_await (*exchange_->match.handler)(Request(exchange_));
   // From here on the connection is in charge again.
-  co_await forbid_cancellation();
+  co_await kForbidCancellation;
   set_deadline(context_->options.write_timeout);
   if (exchange_->reply() == Exchange::Reply::streaming) co_return co_await exchange_->finish_stream();
   if (exchange_->reply() == Exchange::Reply::hijacked) co_return;
@@ -186,7 +182,6 @@ Task<void> Connection::run_handler() {
 }
 
 Task<void> Connection::reply_to_failure(std::exception_ptr failure) {
-  co_await forbid_cancellation();
   Response reply = context_->stopping ? error_response(503, "the daemon is shutting down", exchange_->match.version)
                                       : error_response(failure, exchange_->match.version);
   const bool gone = wire_->is_gone() || wire_->is_closed();

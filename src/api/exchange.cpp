@@ -87,7 +87,7 @@ Task<std::string> Exchange::read_body_some(std::size_t limit) {
       if (!co_await wire().fill()) throw Error(Errc::cancelled, "unexpected EOF in the request body");
     }
     const std::string_view bytes = wire().buffered();
-    if (out.empty()) out.resize(std::min(limit, std::max<std::size_t>(bytes.size(), 1)));
+    if (out.size() < std::min(limit, bytes.size())) out.resize(std::min(limit, bytes.size()));
     auto& body = parser.get().body();
     body.data = out.data();
     body.size = out.size();

@@ -125,14 +125,15 @@ Router::Decision page_not_found() {
 }
 
 /// The reply to a version that we do not serve.
-std::optional<Response> check_version(std::string_view text, std::optional<ApiVersion> version) {
+std::optional<Response> check_version(std::string_view text, std::optional<ApiVersion> version,
+                                      ApiVersion oldest) {
   if (version && *version > kMaxApiVersion)
     return error_response(400, "client version " + std::string(text) + " is too new. Maximum supported API version is " +
                                    render_api_version(kMaxApiVersion));
-  if (!version || *version < kMinApiVersion)
+  if (!version || *version < oldest)
     return error_response(400,
                           "client version " + std::string(text) + " is too old. Minimum supported API version is " +
-                              render_api_version(kMinApiVersion) +
+                              render_api_version(oldest) +
                               ", please upgrade your client to a newer version",
                           version.value_or(ApiVersion{}));
   return std::nullopt;
@@ -193,7 +194,7 @@ Router::Decision Router::decide(Method method, std::string_view target) const {
     ApiVersion version = kMaxApiVersion;
     if (!version_text.empty()) {
       const auto asked = parse_api_version(version_text);
-      if (auto refusal = check_version(version_text, asked)) {
+      if (auto refusal = check_version(version_text, asked, min_version_)) {
         out.reply = std::move(*refusal);
         out.experimental_header = false;
         return out;

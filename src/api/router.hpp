@@ -80,6 +80,10 @@ class Router {
           row.options);
   }
 
+  /// The oldest version that is served; kMinApiVersion unless the operator wants it newer.
+  void set_min_version(ApiVersion version) { min_version_ = version; }
+  ApiVersion min_version() const noexcept { return min_version_; }
+
   using Match = RouteMatch;
   /// What to do with a request: run `match`, or send `reply`.
   struct Decision {
@@ -94,6 +98,7 @@ class Router {
  private:
   struct Entry;
   std::vector<Entry> entries_;
+  ApiVersion min_version_ = kMinApiVersion;
 };
 
 }  // namespace gantry::api

@@ -3,6 +3,7 @@
 #include <list>
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -104,6 +105,7 @@ struct Server::State {
   asio::steady_timer sweep_timer;
   Wire::Clock::time_point next_sweep = Wire::Clock::time_point::max();
   sys::Fd spare;  // given up for a moment when the process has no descriptor left
+  Wire::Clock::time_point last_shed_report{};
   std::unique_ptr<async::TaskGroup> acceptors;
 
   static void start_connection(const std::shared_ptr<State>& self, sys::Fd fd, const Listener& listener);
@@ -111,15 +113,21 @@ struct Server::State {
   static bool accept_one(const std::shared_ptr<State>& self, const Listener& listener);
   static void arm_sweep(const std::shared_ptr<State>& self, Wire::Clock::time_point when);
   static void sweep(const std::shared_ptr<State>& self);
-  void shed_connection(int listening_fd);
+  bool shed_connection(int listening_fd);
 };
 
 /// At the descriptor limit accept(2) fails and the connection stays in the queue, which would keep the loop spinning.
 /// With the spare descriptor it can be taken and closed, so that the client learns of it.
-void Server::State::shed_connection(int listening_fd) {
+/// False if there was none.
+bool Server::State::shed_connection(int listening_fd) {
   spare.reset();
-  sys::Fd(::accept4(listening_fd, nullptr, nullptr, SOCK_CLOEXEC));
-  spare = sys::open_file("/dev/null", O_RDONLY);
+  const bool shed = static_cast<bool>(sys::Fd(::accept4(listening_fd, nullptr, nullptr, SOCK_CLOEXEC)));
+  spare = sys::Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  if (shed && Wire::Clock::now() - last_shed_report > 1s) {
+    last_shed_report = Wire::Clock::now();
+    log::warning("no file descriptor left for client connections: some are refused");
+  }
+  return shed;
 }
 
 /// False when nothing is left to accept for now.
@@ -133,9 +141,7 @@ bool Server::State::accept_one(const std::shared_ptr<State>& self, const Listene
     case EAGAIN: return false;
     case EMFILE:
     case ENFILE:
-      log::warning("no file descriptor left for a client connection");
-      self->shed_connection(listener.fd());
-      return true;
+      return self->shed_connection(listener.fd());
     case ENOBUFS:
     case ENOMEM: return false;
     default: return true;  // this connection broke; the next may not (accept(2))
@@ -238,6 +244,10 @@ Task<bool> wait_until_empty(const std::list<Connection>* connections, async::Sig
 
 Task<void> Server::stop(std::chrono::milliseconds grace) {
   auto state = state_;
+  struct StopSweeping {
+    asio::steady_timer& timer;
+    ~StopSweeping() { timer.cancel(); }
+  } stop_sweeping{state->sweep_timer};
   state->context->stopping = true;
   state->acceptors->cancel();
   co_await state->acceptors->join();
