@@ -11,7 +11,7 @@ namespace gantry::api {
 class NetworkRoutes {
  public:
   NetworkRoutes(engine::Services& services, engine::ContainerStore& store)
-      : services_(services), store_(store), links_(services, store) {}
+      : services_(services), links_(services, store) {}
 
   void add_to(Router& router);
 
@@ -25,7 +25,6 @@ class NetworkRoutes {
   Task<Response> prune(Request request);
 
   engine::Services& services_;
-  engine::ContainerStore& store_;
   engine::NetworkLinks links_;
 };
 

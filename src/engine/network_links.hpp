@@ -1,9 +1,12 @@
 #pragma once
 
+#include <map>
 #include <string>
+#include <vector>
 
 #include "async/operation.hpp"
 #include "async/task.hpp"
+#include "base/filters.hpp"
 #include "engine/container.hpp"
 #include "engine/container_store.hpp"
 #include "engine/services.hpp"
@@ -21,6 +24,9 @@ class NetworkLinks {
   Task<void> connect(std::string network, std::string container, model::EndpointSettings settings);
   /// `force` also takes out what is left of a container that is not known any more.
   Task<void> disconnect(std::string network, std::string container, bool force);
+  /// Removes the networks that nothing is attached to and that pass `label`, `label!` and `until`; returns their names.
+  /// Throws conflict while another prune runs.
+  Task<std::vector<std::string>> prune(Filters filters);
 
  private:
   Task<void> connect_steps(async::OperationPtr op, ContainerPtr container, network::NetworkInfo network,
@@ -30,6 +36,7 @@ class NetworkLinks {
 
   Services& services_;
   ContainerStore& store_;
+  bool pruning_ = false;
 };
 
 }  // namespace gantry::engine

@@ -41,8 +41,6 @@ class SystemInfoSource final : public SystemSource {
   void put_registries(SystemInfo& info) const;
   void put_runtimes(SystemInfo& info) const;
   void put_network(SystemInfo& info) const;
-  std::vector<std::string> security_options() const;
-  std::vector<std::string> warnings() const;
 
   Services& services_;
   ContainerStore& store_;

@@ -78,7 +78,8 @@ struct InfoDevice {
 };
 BOOST_DESCRIBE_STRUCT(InfoDevice, (), (Source, ID))
 
-struct SystemInfo {
+/// The first half: BOOST_DESCRIBE_STRUCT takes at most 52 members.
+struct SystemCapabilities {
   std::string ID;
   std::int64_t Containers = 0;
   std::int64_t ContainersRunning = 0;
@@ -100,6 +101,13 @@ struct SystemInfo {
   std::int64_t NFd = 0;
   bool OomKillDisable = false;
   std::int64_t NGoroutines = 0;
+};
+BOOST_DESCRIBE_STRUCT(SystemCapabilities, (),
+                      (ID, Containers, ContainersRunning, ContainersPaused, ContainersStopped, Images, Driver,
+                       DriverStatus, Plugins, MemoryLimit, SwapLimit, CpuCfsPeriod, CpuCfsQuota, CPUShares, CPUSet,
+                       PidsLimit, IPv4Forwarding, Debug, NFd, OomKillDisable, NGoroutines))
+
+struct SystemInfo : SystemCapabilities {
   std::string SystemTime;  // RFC 3339 with nanoseconds
   std::string LoggingDriver;
   std::string CgroupDriver;   // cgroupfs, systemd or none
@@ -140,12 +148,9 @@ struct SystemInfo {
   json::Omit<std::vector<InfoDevice>> DiscoveredDevices;
   std::optional<std::vector<std::string>> Warnings;
 };
-BOOST_DESCRIBE_STRUCT(SystemInfo, (),
-                      (ID, Containers, ContainersRunning, ContainersPaused, ContainersStopped, Images, Driver,
-                       DriverStatus, Plugins, MemoryLimit, SwapLimit, CpuCfsPeriod, CpuCfsQuota, CPUShares, CPUSet,
-                       PidsLimit, IPv4Forwarding, Debug, NFd, OomKillDisable, NGoroutines, SystemTime, LoggingDriver,
-                       CgroupDriver, CgroupVersion, NEventsListener, KernelVersion, OperatingSystem, OSVersion, OSType,
-                       Architecture, IndexServerAddress, RegistryConfig, NCPU, MemTotal, GenericResources,
+BOOST_DESCRIBE_STRUCT(SystemInfo, (SystemCapabilities),
+                      (SystemTime, LoggingDriver, CgroupDriver, CgroupVersion, NEventsListener, KernelVersion,
+                       OperatingSystem, OSVersion, OSType, Architecture, IndexServerAddress, RegistryConfig, NCPU, MemTotal, GenericResources,
                        DockerRootDir, HttpProxy, HttpsProxy, NoProxy, Name, Labels, ExperimentalBuild, ServerVersion,
                        Runtimes, DefaultRuntime, Swarm, LiveRestoreEnabled, Isolation, InitBinary, ContainerdCommit,
                        RuncCommit, InitCommit, SecurityOptions, ProductLicense, DefaultAddressPools, FirewallBackend,
