@@ -197,6 +197,8 @@ void Writer::rotate() {
   if (oldest == 0) {
     ::unlink(path_.c_str());
   } else {
+    // Away with it first: ext4 writes a file out at once when it is renamed over another (auto_da_alloc).
+    ::unlink(numbered(path_, oldest).c_str());
     for (std::uint32_t index = oldest; index > 1; --index)
       ::rename(numbered(path_, index - 1).c_str(), numbered(path_, index).c_str());
     ::rename(path_.c_str(), numbered(path_, 1).c_str());

@@ -429,6 +429,82 @@ TEST_F(ShimTest, CountsWhatTheKernelKilledForWantOfMemory) {
   EXPECT_TRUE(exit.oom_killed);
 }
 
+TEST_F(ShimTest, TellsAboutAKilledChildWithoutCallingTheContainerKilled) {
+  ContainerOptions options{{"sh", "-c", "busybox tail /dev/zero; exec sleep 1000"}};
+  options.memory = 16 << 20;
+  ShimClient client = started(options);
+  EXPECT_GE(run(client.wait_oom(0)), 1u);
+  EXPECT_EQ(run(client.state()).status, ShimStatus::running);
+  run(client.kill(SIGKILL));
+  const ExitRecord exit = run(client.wait());
+  EXPECT_GE(exit.oom_kills, 1u);
+  EXPECT_FALSE(exit.oom_killed);
+}
+
+TEST_F(ShimTest, NoExitCodeOfAShortExecIsLost) {
+  ShimClient client = started({{"sleep", "1000"}});
+  for (int i = 0; i < 15; ++i) {
+    ExecRequest request;
+    request.exec_id = "short" + std::to_string(i);
+    request.process_json = process_json({"sh", "-c", "echo x; exit 7"});
+    run(client.exec_create(request));
+    AttachRequest attach;
+    attach.exec_id = request.exec_id;
+    AttachStream stream = run(client.attach(attach));
+    ASSERT_FALSE(run(client.exec_start(request.exec_id)).failure);
+    EXPECT_EQ(run(read_all(&stream)), frame(1, "x\n"));
+    EXPECT_EQ(run(client.wait(request.exec_id)).exit_code, 7);
+    run(client.exec_remove(request.exec_id));
+  }
+}
+
+TEST_F(ShimTest, AnExecWhoseChildKeepsTheStreamsStillEnds) {
+  ShimClient client = started({{"sleep", "1000"}});
+  ExecRequest request;
+  request.exec_id = "bg";
+  request.process_json = process_json({"sh", "-c", "sleep 1000 & echo done; exit 4"});
+  run(client.exec_create(request));
+  AttachRequest attach;
+  attach.exec_id = "bg";
+  AttachStream stream = run(client.attach(attach));
+  ASSERT_FALSE(run(client.exec_start("bg")).failure);
+  EXPECT_EQ(run(read_all(&stream)), frame(1, "done\n"));
+  EXPECT_EQ(run(client.wait("bg")).exit_code, 4);
+}
+
+/// A runtime that hangs where `hang` says and otherwise does nothing.
+sys::Path fake_runtime(const sys::Path& base, const std::string& hang) {
+  const sys::Path path = base / "fake-runtime";
+  sys::write_atomically(path, "#!/bin/sh\ncase \"$*\" in *\" " + hang + " \"*) sleep 1000;; esac\n", 0755, false);
+  return path;
+}
+
+TEST_F(ShimTest, AHangingRuntimeIsKilledAndNamed) {
+  ShimConfig config;
+  config.container_id = id_;
+  config.bundle = base_;
+  config.runtime_path = fake_runtime(base_, "create");
+  config.runtime_timeout_ms = 200;
+  spawn_shim_blocking(shim_program(), dir_, config);
+  ShimClient client = run(ShimClient::connect(dir_));
+  const CreateResult created = run(client.create());
+  ASSERT_TRUE(created.failure);
+  EXPECT_EQ(created.failure->kind, FailureKind::timed_out);
+}
+
+TEST_F(ShimTest, RemoveEndsACreationThatHangs) {
+  ShimConfig config;
+  config.container_id = id_;
+  config.bundle = base_;
+  config.runtime_path = fake_runtime(base_, "create");
+  spawn_shim_blocking(shim_program(), dir_, config);
+  ShimClient client = run(ShimClient::connect(dir_));
+  EXPECT_THROW(run(client.create(100ms)), Error);
+  EXPECT_EQ(run(client.state()).status, ShimStatus::creating);
+  run(client.remove());
+  EXPECT_EQ(run(client.state()).status, ShimStatus::deleted);
+}
+
 TEST_F(ShimTest, AnswersAnUnknownExecWithNotFoundAndAWrongStateWithConflict) {
   ShimClient client = spawn({{"sleep", "1000"}});
   const auto code_of = [&](Task<void> task) {

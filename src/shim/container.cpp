@@ -21,6 +21,7 @@ using protocol::Tag;
 constexpr const char* kPidFile = "init.pid";
 constexpr const char* kExitFile = "exit";
 constexpr int kMaxCgroupDepth = 8;
+constexpr std::chrono::seconds kAbandonedCheck{60};
 
 std::int64_t now_ns() { return now().time_since_epoch().count(); }
 
@@ -71,7 +72,7 @@ void Container::create(const Reply& reply) {
   main_.io = std::make_unique<Stdio>(loop_, buffer_,
                                      StdioOptions{config_.tty, config_.open_stdin, config_.stdin_once}, log_.get());
   RuntimeCommand::Options options;
-  options.args = {"create", "--bundle", config_.bundle, "--pid-file", std::filesystem::absolute(kPidFile).string()};
+  options.args = {"create", "--bundle", config_.bundle, "--pid-file", absolute_path(kPidFile)};
   if (config_.tty) {
     if (config_.rows != 0) main_.io->resize({config_.rows, config_.columns});
     console_ = std::make_unique<ConsoleSocket>();
@@ -126,8 +127,8 @@ void Container::created(CommandResult result, const Reply& reply) {
 
 void Container::start(const Reply& reply) {
   if (main_.status != Status::created || lifecycle_) throw Error(Errc::conflict, "the container is not waiting for its start");
-  main_.status = Status::starting;
   run({"start", config_.container_id}, -1, [this, reply](CommandResult result) { started(std::move(result), reply); });
+  main_.status = Status::starting;
 }
 
 void Container::started(CommandResult result, const Reply& reply) {
@@ -185,6 +186,13 @@ void Container::publish_end() {
   main_.publish();
   for (const auto& [seen, reply] : std::exchange(oom_waiters_, {}))
     reply.fail(protocol::ErrorCode::conflict, "the container has ended");
+  leave_if_abandoned();
+}
+
+/// A shim stays after the end, to answer for it, until the daemon sends it away. If its directory is gone nobody can.
+void Container::leave_if_abandoned() {
+  if (::access("config", F_OK) != 0) return loop_.stop();
+  abandoned_ = loop_.after(kAbandonedCheck, [this] { leave_if_abandoned(); });
 }
 
 void Container::remove(const Reply& reply) {
@@ -194,7 +202,13 @@ void Container::remove(const Reply& reply) {
   if (lifecycle_) {
     // Whatever the runtime is busy with is no longer wanted. If that is a removal, this one finds it done.
     if (main_.status == Status::creating || main_.status == Status::starting) lifecycle_->abort(false);
-    after_lifecycle_.push_back([this, reply] { remove(reply); });
+    after_lifecycle_.push_back([this, reply] {
+      try {
+        remove(reply);
+      } catch (const Error& e) {
+        reply.fail(protocol::ErrorCode::internal, e.message());
+      }
+    });
     return;
   }
   delete_now(reply);

@@ -49,6 +49,7 @@ class Container {
   void process_ended(int status, std::int64_t when_ns);
   void record_end();
   void publish_end();
+  void leave_if_abandoned();
   void oom_changed();
   void paused_now(bool paused, const std::string& failure, const Reply& reply);
   void run_simple(std::vector<std::string> args, int stdin_fd, const char* verb, const Reply& reply,
@@ -70,6 +71,7 @@ class Container {
   std::vector<std::unique_ptr<RuntimeCommand>> side_;  // kill, pause, update: beside each other
   std::vector<std::function<void()>> after_lifecycle_;
   std::optional<std::pair<int, std::int64_t>> early_end_;  // the process ended while `start` ran
+  Timer abandoned_;
   std::unique_ptr<Freezer> freezer_;
   std::unique_ptr<OomWatch> oom_;
   std::vector<std::pair<std::uint64_t, Reply>> oom_waiters_;

@@ -18,6 +18,15 @@ using protocol::Status;
 constexpr std::size_t kMaxEnded = 128;
 constexpr std::size_t kMaxExecs = 1024;
 
+/// Puts "consoleSize" in front of the members of a process object: `exec --detach` runs the process at once, so it may
+/// look at its terminal before we have it. A size that the object has already comes later and wins.
+std::string with_size(std::string json, sys::TerminalSize size) {
+  const std::size_t brace = json.find('{');
+  if (brace == std::string::npos || (size.rows == 0 && size.columns == 0)) return json;
+  return json.insert(brace + 1, "\"consoleSize\":{\"height\":" + std::to_string(size.rows) +
+                                    ",\"width\":" + std::to_string(size.columns) + "},");
+}
+
 }  // namespace
 
 Execs::Execs(Loop& loop, Reaper& reaper, const protocol::ShimConfig& config, ReadBuffer& buffer)
@@ -50,11 +59,10 @@ void Execs::start(const std::string& id, const Reply& reply) {
   Exec& exec = find(id);
   if (exec.status != Status::created) throw Error(Errc::conflict, "exec " + id + " was started already");
   const sys::Path process_file = "exec-" + id + ".json";
-  sys::write_atomically(process_file, exec.process_json, 0600, false);
-  exec.process_json = std::string();
+  sys::write_atomically(process_file, with_size(exec.process_json, exec.io->wanted_size()), 0600, false);
   RuntimeCommand::Options options;
-  options.args = {"exec", "--detach", "--pid-file", std::filesystem::absolute("exec-" + id + ".pid").string(),
-                  "--process", std::filesystem::absolute(process_file).string()};
+  options.args = {"exec", "--detach", "--pid-file", absolute_path("exec-" + id + ".pid"),
+                  "--process", absolute_path(process_file.string())};
   if (exec.tty) {
     exec.console = std::make_unique<ConsoleSocket>();
     options.args.insert(options.args.end(), {"--console-socket", exec.console->path()});
@@ -63,10 +71,11 @@ void Execs::start(const std::string& id, const Reply& reply) {
   options.stdin_fd = exec.ends.in.get();
   options.stdout_fd = exec.ends.out.get();
   options.stderr_fd = exec.ends.err.get();
-  exec.status = Status::starting;
   exec.command = std::make_unique<RuntimeCommand>(
       loop_, reaper_, config_, std::move(options),
       [this, &exec, reply](CommandResult result) { launched(exec, std::move(result), reply); });
+  exec.status = Status::starting;
+  exec.process_json = std::string();
   exec.ends = {};  // only the process may hold them, or its end would not be the end of the stream
 }
 

@@ -49,8 +49,10 @@ void Freezer::check(bool frozen, int attempt) {
     if (frozen) (void)request(false);
     return finish(frozen ? "a process does not let itself be frozen" : "a process does not let itself be thawed");
   }
-  // v1 gets stuck in FREEZING when a process forks meanwhile; writing again goes on with it.
-  if (attempt % 10 == 9) (void)request(frozen);
+  // v1 gets stuck in FREEZING when processes come and go meanwhile. Writing again goes on with it, and letting them
+  // run for a moment helps those that cannot be frozen where they are.
+  if (frozen && !v2() && attempt % 20 == 19) (void)request(false);
+  if (attempt % 10 == 9 || attempt % 20 == 0) (void)request(frozen);
   timer_ = loop_.after(kInterval, [this, frozen, attempt] { check(frozen, attempt + 1); });
 }
 

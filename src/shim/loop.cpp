@@ -4,11 +4,26 @@
 #include <cerrno>
 
 #include "base/error.hpp"
+#include "base/log.hpp"
 
 namespace gantry::shim {
 
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
+
+namespace {
+
+/// Runs a handler. Whatever goes wrong in one must not end the shim: the container's streams would end with it.
+template <class F>
+void contain(F&& handler) noexcept {
+  try {
+    handler();
+  } catch (const std::exception& e) {
+    log::error("unexpected: {}", e.what());
+  }
+}
+
+}  // namespace
 
 Watch& Watch::operator=(Watch&& other) noexcept {
   if (this != &other) {
@@ -100,7 +115,7 @@ void Loop::run_timers() {
     if (it == alarms_.end()) continue;
     const std::function<void()> action = std::move(it->second.action);
     alarms_.erase(it);
-    action();
+    contain(action);
   }
 }
 
@@ -114,7 +129,7 @@ void Loop::run() {
       const auto it = watches_.find(events[i].data.u64);
       if (it == watches_.end() || !it->second.registered) continue;
       const std::shared_ptr<Handler> handler = it->second.handler;
-      (*handler)(events[i].events);
+      contain([&] { (*handler)(events[i].events); });
     }
     run_timers();
   }

@@ -42,15 +42,17 @@ void Relay::State::Listener::ready() {
       return;
     }
     const int raw = client.get();
+    Connection* key = nullptr;
     try {
       auto connection = std::make_unique<Connection>(state, std::move(client), target);
-      Connection* key = connection.get();
+      key = connection.get();
       state.connections.emplace(key, std::move(connection));
       constexpr std::uint32_t kEdges = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
       state.watch(key->server.get(), kEdges, key);
       state.watch(raw, kEdges, key);
     } catch (const Error&) {
-      // No descriptors for this one: it was closed, the client sees that, and the others go on.
+      // No descriptors for this one: it is closed, the client sees that, and the others go on.
+      state.drop(key);
       return state.pause_accepting();
     }
   }

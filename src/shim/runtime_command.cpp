@@ -43,6 +43,8 @@ std::vector<std::string> full_command(const protocol::ShimConfig& config, const 
 
 }  // namespace
 
+std::string absolute_path(const std::string& name) { return (std::filesystem::current_path() / name).string(); }
+
 sys::Fd text_file(std::string_view text) {
   sys::Fd fd = anonymous_file();
   sys::write_all(fd.get(), text);
@@ -54,7 +56,7 @@ RuntimeCommand::RuntimeCommand(Loop& loop, Reaper& reaper, const protocol::ShimC
                                Done done)
     : reaper_(reaper), hold_(reaper), done_(std::move(done)) {
   static unsigned sequence = 0;
-  log_path_ = std::filesystem::current_path() / ("runtime-" + std::to_string(++sequence) + ".log");
+  log_path_ = absolute_path("runtime-" + std::to_string(++sequence) + ".log");
   sys::SpawnOptions spawn;
   spawn.argv = full_command(config, log_path_, options.args);
   for (char** entry = environ; *entry != nullptr; ++entry) spawn.env.emplace_back(*entry);

@@ -50,6 +50,9 @@ class RuntimeCommand {
   Done done_;
 };
 
+/// The path of a file in the shim's directory for other programs.
+std::string absolute_path(const std::string& name);
+
 /// Text in an anonymous file, positioned at its start: for a child's standard input.
 sys::Fd text_file(std::string_view text);
 

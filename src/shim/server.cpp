@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/error.hpp"
+#include "base/log.hpp"
 #include "sys/unix_socket.hpp"
 
 namespace gantry::shim {
@@ -62,6 +63,17 @@ Server::Server(Loop& loop, Container& container, sys::Path socket)
 Server::~Server() = default;
 
 void Server::accept_all() {
+  try {
+    accept_waiting();
+  } catch (const Error& e) {
+    // Out of descriptors, mostly: the connection goes on waiting, so look again later instead of at once.
+    log::error("{}", e.message());
+    watch_.change(Watch::kOff);
+    accept_again_ = loop_.after(std::chrono::milliseconds(500), [this] { watch_.change(EPOLLIN); });
+  }
+}
+
+void Server::accept_waiting() {
   while (auto fd = sys::accept_unix(listener_.get())) {
     if (connections_.size() >= kMaxConnections) continue;
     const std::uint64_t id = next_id_++;
@@ -132,6 +144,9 @@ void Server::handle(std::uint64_t id, const Message& request) {
     dispatch(request, reply);
   } catch (const Error& e) {
     reply.fail(error_code(e.code()), e.message());
+  } catch (const std::exception& e) {
+    // The standard library's own (no memory, no working directory): every request gets its answer.
+    reply.fail(ErrorCode::internal, e.what());
   }
 }
 
@@ -232,6 +247,7 @@ void Server::attach(const Message& message, const Reply& reply) {
 
 void Server::shutdown(const Reply& reply) {
   if (!container_.gone()) throw Error(Errc::conflict, "the container still exists");
+  accept_again_.reset();
   watch_.reset();
   listener_.reset();
   ::unlink(socket_.c_str());

@@ -34,6 +34,7 @@ class Server {
   };
 
   void accept_all();
+  void accept_waiting();
   void on_event(std::uint64_t id, std::uint32_t events);
   void read_from(std::uint64_t id);
   void flush(std::uint64_t id);
@@ -53,6 +54,7 @@ class Server {
   sys::Path socket_;
   sys::Fd listener_;
   Watch watch_;
+  Timer accept_again_;
   Timer stop_;
   std::uint64_t next_id_ = 1;
   std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;

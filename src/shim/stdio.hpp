@@ -61,6 +61,7 @@ class Stdio {
   void close_stdin();
   /// Remembered until there is a terminal. false if there will be none.
   bool resize(sys::TerminalSize size);
+  sys::TerminalSize wanted_size() const noexcept { return wanted_size_; }
 
   /// The process has ended. Reads what is left (at most kDrainLimit if a descendant keeps the stream open), calls
   /// `drained`, lets the clients have it (at most kFlushLimit), calls `flushed`. Slower clients go on afterwards.
