@@ -159,7 +159,7 @@ void ByteChannel::wake_reader() {
 }
 
 void ByteChannel::wake_writer(std::unique_lock<std::mutex>& lock) {
-  if (!reader_left_ && !has_room()) return;
+  if (!reader_left_ && queued_ > capacity_ / 2) return;  // not for each small piece of room
   changed_.notify_all();
   Wakers::wake(wakers_->writer);
   if (!std::exchange(refused_, false)) return;

@@ -1,9 +1,11 @@
 #include "storage/layer_files.hpp"
 
+#include <algorithm>
 #include <cerrno>
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -12,6 +14,7 @@
 #include "base/failpoint.hpp"
 #include "base/ids.hpp"
 #include "base/log.hpp"
+#include "base/text.hpp"
 #include "storage/decompress.hpp"
 #include "storage/hash.hpp"
 #include "storage/tree.hpp"
@@ -37,6 +40,42 @@ class HashingSource final : public ByteSource {
  private:
   std::shared_ptr<ByteSource> source_;
   Sha256 hash_;
+};
+
+/// Stops before the disk is full, because then nothing else on it could be written either, our database included.
+class SpaceGuard final : public ByteSource {
+ public:
+  SpaceGuard(std::shared_ptr<ByteSource> source, int directory) : source_(std::move(source)), directory_(directory) {}
+  std::size_t read(char* to, std::size_t size) override {
+    constexpr std::uint64_t kInterval = 16 << 20;
+    if (read_ >= next_check_) {
+      check();
+      next_check_ = read_ + kInterval;
+    }
+    const std::size_t got = source_->read(to, size);
+    read_ += got;
+    return got;
+  }
+  void abort() noexcept override { source_->abort(); }
+
+ private:
+  void check() const {
+    struct statvfs st {};
+    if (::fstatvfs(directory_, &st) != 0) throw Error::from_errno(errno, "statvfs");
+    const std::uint64_t all = std::uint64_t{st.f_blocks} * st.f_frsize;
+    const std::uint64_t left = std::uint64_t{st.f_bavail} * st.f_frsize;
+    const std::uint64_t reserve = std::min<std::uint64_t>(all / 50, 256 << 20);
+    if (left < reserve)
+      throw Error(Errc::unavailable, fmt::format("no space left for the layer: {} of {} are free, and {} are kept in "
+                                                 "reserve; remove something or enlarge the disk of --data-root",
+                                                 render_human_size(static_cast<std::int64_t>(left)),
+                                                 render_human_size(static_cast<std::int64_t>(all)),
+                                                 render_human_size(static_cast<std::int64_t>(reserve))));
+  }
+  std::shared_ptr<ByteSource> source_;
+  const int directory_;
+  std::uint64_t read_ = 0;
+  std::uint64_t next_check_ = 0;
 };
 
 /// How `path` looks in the layers below, or nothing if it is not a directory there.
@@ -101,11 +140,11 @@ std::unique_ptr<StagedLayer> stage_layer(const sys::Paths& paths, const std::sha
   FAILPOINT("layer.after_stage_directory");
 
   auto hashing = std::make_shared<HashingSource>(decompress(source, budget));
-  const auto ahead = read_ahead(hashing, kReadAhead);
+  SpaceGuard ahead(read_ahead(hashing, kReadAhead), root.get());
   UnpackOptions options;
   options.mode = UnpackMode::layer;
   options.budget = budget;
-  staged->result = unpack(root.get(), *ahead, options);
+  staged->result = unpack(root.get(), ahead, options);
   staged->diff_id = hashing->digest();
   FAILPOINT("layer.after_unpack");
   return staged;

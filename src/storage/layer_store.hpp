@@ -93,12 +93,14 @@ class LayerStore {
   /// Unpacks a layer while `source` delivers it. Two requests for the same layer share one work. Cancelling the
   /// caller aborts the source.
   /// Throws corrupted if the content does not have `diff_id`; invalid_argument for a tar that breaks the rules or the
-  /// budget, naming the entry; not_found if the parent is neither stored nor being unpacked; what the source throws.
+  /// budget, naming the entry; not_found if the parent is neither stored nor being unpacked; unavailable when the disk
+  /// is nearly full; what the source throws.
   /// Durable  on return.
   Task<Unpacked> unpack(UnpackRequest request);
   /// Unpacks a missing layer anew from its blob. A layer that is ready is left alone.
   Task<Unpacked> rebuild(std::string chain, std::shared_ptr<ByteSource> source);
   /// Notes that the directory of a layer is not usable, so that it is rebuilt. The directory goes.
+  /// Requires  that no mounted root file system uses the layer.
   Task<void> mark_missing(std::string chain);
 
   /// Keeps the layers that are added to it, stored or not yet, from remove_unreferenced().

@@ -20,6 +20,7 @@
 #include "storage/hash.hpp"
 #include "storage/test_support.hpp"
 #include "storage/tree.hpp"
+#include "sys/mount.hpp"
 
 namespace asio = boost::asio;
 
@@ -136,6 +137,19 @@ TEST(LayerStore, AHostileTarLeavesNothing) {
   EXPECT_THROW(store.unpack(TarBuilder().file("ok", "x").file("../../escape", "y").finish()), Error);
   EXPECT_TRUE(sys::list_directory(root / "tmp").empty());
   EXPECT_TRUE(sys::list_directory(root / "layers").empty());
+}
+
+TEST(LayerStore, StopsBeforeTheDiskIsFullAndCleansUp) {
+  TemporaryDirectory outer;
+  const sys::Path root = outer / "small";
+  sys::make_directories(root);
+  sys::attach_mount(sys::make_mount("tmpfs", {"size=48m"}).get(), root);
+  Store store(root);
+  const std::string tar =
+      TarBuilder().file("a", std::string(30 << 20, 'a')).file("b", std::string(30 << 20, 'b')).finish();
+  EXPECT_THROW(store.unpack(tar), Error);
+  EXPECT_TRUE(sys::list_directory(root / "tmp").empty());
+  EXPECT_FALSE(store.unpack(small_tar("still works")).reused);
 }
 
 TEST(LayerStore, ALayerWithoutItsParentIsRefused) {

@@ -70,6 +70,7 @@ class RootfsStore {
   /// What the container changed, as `docker diff` lists it.
   Task<std::vector<Change>> changes(ContainerId id, std::string chain);
   /// The container's changes as a layer tar into `channel`, which is closed, or failed, at the end. For commit.
+  /// Resumes when all is read; a reader that leaves earlier must abort() the channel, which ends the packing.
   Task<void> pack_changes(ContainerId id, std::shared_ptr<ByteChannel> channel);
   /// The whole merged tree as a plain tar into `channel`. For export. The tree needs not be mounted.
   Task<void> pack_rootfs(ContainerId id, std::string chain, std::shared_ptr<ByteChannel> channel);
