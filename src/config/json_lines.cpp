@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
 #include <boost/json/parse.hpp>
 #include <boost/json/string.hpp>
 
@@ -44,7 +45,7 @@ class Scanner {
     for (skip_space(); peek() != '}'; skip_space()) {
       int line = line_;
       std::string key = string();
-      std::string inner = path.empty() ? key : path + "." + key;
+      std::string inner = path.empty() ? key : fmt::format("{}.{}", path, key);
       auto [known, fresh] = lines_.line_of.emplace(inner, line);
       if (!fresh) {
         lines_.duplicates.push_back({inner, known->second, line});

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <tuple>
 
+#include <fmt/format.h>
 #include <unistd.h>
 #include <boost/json.hpp>
 
@@ -184,7 +185,7 @@ class Loader {
       }
       if (in_file && !same_value(from_file_, from_flags_, option)) {
         std::string flag_text = is_single(option) ? values.back() : "[" + join(values, " ") + "]";
-        conflicts.push_back(key + ": (from flag: " + flag_text + ", from file: " + as_written_[key] + ")");
+        conflicts.push_back(fmt::format("{}: (from flag: {}, from file: {})", key, flag_text, as_written_[key]));
         if (line == 0) line = line_of(spelled_[key]);
       }
       copy_value(from_flags_, result_.config, option);

@@ -9,6 +9,7 @@ ReloadResult reload(const ParsedCommandLine& command_line, const HostFacts& host
   LoadResult loaded = load(command_line, host);
   if (!loaded.problems.empty()) {
     std::vector<std::string> lines;
+    lines.reserve(loaded.problems.size());
     for (const Problem& problem : loaded.problems) lines.push_back(render_problem(problem));
     throw Error(Errc::invalid_argument, join(lines, "\n"));
   }

@@ -47,7 +47,8 @@ struct ToJson {
   json::value operator()(Unused) const { return nullptr; }
   json::value operator()(bool Config::* m) const { return config.*m; }
   json::value operator()(std::optional<bool> Config::* m) const {
-    return config.*m ? json::value(*(config.*m)) : json::value(nullptr);
+    const std::optional<bool>& value = config.*m;
+    return value.has_value() ? json::value(*value) : json::value(nullptr);
   }
   json::value operator()(std::int64_t Config::* m) const { return config.*m; }
   json::value operator()(std::string Config::* m) const { return json::value(config.*m); }

@@ -1,5 +1,6 @@
 #include "config/value.hpp"
 
+#include <fmt/format.h>
 #include <boost/json.hpp>
 
 #include "base/text.hpp"
@@ -80,7 +81,7 @@ std::map<std::string, T> read_map(const json::value& value, const std::string& p
   }
   for (const auto& member : value.get_object()) {
     std::string key(member.key());
-    map.emplace(key, reader(member.value(), path + "." + key, bad));
+    map.emplace(key, reader(member.value(), fmt::format("{}.{}", path, key), bad));
   }
   return map;
 }
@@ -301,7 +302,7 @@ struct FlagReader {
     else bad.push_back(bad_flag(last(), "true or false"));
   }
   void operator()(std::optional<bool> Config::* m) {
-    if (auto value = parse_bool(last())) config.*m = *value;
+    if (auto value = parse_bool(last())) config.*m = value;
     else bad.push_back(bad_flag(last(), "true or false"));
   }
   void operator()(std::int64_t Config::* m) {
@@ -384,7 +385,7 @@ std::string render_as_go(const json::value& value) {
     case json::kind::object: {
       std::map<std::string, std::string> sorted;
       for (const auto& member : value.get_object()) sorted[member.key()] = render_as_go(member.value());
-      for (const auto& [key, rendered] : sorted) text += (text.empty() ? "" : " ") + key + ":" + rendered;
+      for (const auto& [key, rendered] : sorted) text += fmt::format("{}{}:{}", text.empty() ? "" : " ", key, rendered);
       return "map[" + text + "]";
     }
     default: return json::serialize(value);
