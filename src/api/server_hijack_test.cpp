@@ -1,5 +1,3 @@
-#include <boost/asio/experimental/awaitable_operators.hpp>
-
 #include "api/server.hpp"
 #include "api/stream_mux.hpp"
 #include "api/test_server.hpp"

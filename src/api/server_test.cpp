@@ -2,10 +2,13 @@
 
 #include <atomic>
 
+#include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "api/test_server.hpp"
 #include "async/signal.hpp"
+#include "sys/listen.hpp"
 
 namespace gantry::api {
 namespace {
@@ -488,6 +491,38 @@ TEST(Server, ServesTcp) {
   ASSERT_TRUE(s.server.eventually([&] { return s.handlers.waiting == 1; }));
   client.close();
   EXPECT_TRUE(s.server.eventually([&] { return s.handlers.cancelled == 1; }));
+}
+
+TEST(Server, ServesSocketsOfTheServiceManager) {
+  // A process of its own, because the descriptors must be 3 and so on; its parent is the client.
+  TestDirectory directory;
+  const std::string path = directory.file("activated.sock");
+  sys::UnixListener listener = sys::listen_unix(path, {});
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::dup2(listener.fd.get(), 3) != 3) ::_exit(1);
+    ::closefrom(4);
+    ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1);
+    ::setenv("LISTEN_FDS", "1", 1);
+    boost::asio::io_context loop{1};
+    Handlers handlers;
+    Router router;
+    handlers.add_to(router);
+    ServerOptions options;
+    options.hosts = {"fd://"};
+    Server server(loop.get_executor(), router, options);
+    server.start();
+    loop.run();
+    ::_exit(2);
+  }
+  listener.fd.reset();
+  TestClient client(path);
+  client.send(get_request("/echo?x=activated"));
+  EXPECT_EQ(body_of(client.receive_reply()), "GET /echo activated");
+  ::kill(child, SIGKILL);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(std::filesystem::exists(path));
 }
 
 TEST(Server, RefusesASocketPathInUse) {

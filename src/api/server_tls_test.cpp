@@ -1,10 +1,9 @@
-#include <boost/asio/experimental/awaitable_operators.hpp>
-
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
 #include "api/server.hpp"
 #include "api/test_server.hpp"
+#include "async/signal.hpp"
 #include "sys/process.hpp"
 
 namespace gantry::api {

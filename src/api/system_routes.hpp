@@ -36,7 +36,8 @@ class SystemRoutes {
   void provide_disk_usage(std::string type, DiskUsageProvider provider);
   /// The numbers of GET /metrics; none without it.
   void set_metrics(const Metrics* metrics) { metrics_ = metrics; }
-  /// Before the routes of containers: some paths of ours begin like theirs.
+  /// Also adds the routes of what this engine does not do (unsupported_routes.hpp), so it comes before the routes of
+  /// containers. The router must outlive this object.
   void add_to(Router& router);
 
  private:
@@ -53,6 +54,7 @@ class SystemRoutes {
   events::Bus& bus_;
   const async::Operations& operations_;
   const Metrics* metrics_ = nullptr;
+  const Router* router_ = nullptr;
   std::map<std::string, DiskUsageProvider> disk_usage_;
 };
 
