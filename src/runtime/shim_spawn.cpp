@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/error.hpp"
+#include "base/failpoint.hpp"
 #include "base/text.hpp"
 #include "runtime/shim_client.hpp"
 #include "sys/process.hpp"
@@ -51,6 +52,7 @@ void spawn_shim_blocking(const sys::Path& shim_program, const sys::Path& dir, co
   sys::make_directories(dir, 0700);
   for (const char* name : {"socket", "exit", "pid", "init.pid"}) ::unlink((dir / name).c_str());
   sys::write_atomically(dir / "config", protocol::render_config(config), 0600, false);
+  FAILPOINT("shim.spawn.after_config");
   int fds[2];
   if (::pipe2(fds, O_CLOEXEC) != 0) throw Error::from_errno(errno, "pipe");
   const sys::Fd ready(fds[0]);
@@ -66,6 +68,7 @@ void spawn_shim_blocking(const sys::Path& shim_program, const sys::Path& dir, co
   const auto told = read_until_closed(ready.get(), deadline);
   while (::waitpid(child.pid, nullptr, told ? 0 : WNOHANG) < 0 && errno == EINTR) {}
   if (!told) throw Error(Errc::timed_out, "the container's shim did not start in time");
+  FAILPOINT("shim.spawn.after_start");
   if (*told == "ok\n") return;
   const std::string_view reason = trim(*told);
   throw Error(Errc::internal, "start shim: " + (reason.empty() ? "it ended at once" : std::string(reason)));

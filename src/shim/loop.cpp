@@ -126,7 +126,8 @@ void Loop::run() {
     if (count < 0 && errno != EINTR) throw Error::from_errno(errno, "epoll_wait");
     for (int i = 0; i < count; ++i) {
       // An earlier event of this round may have ended this watch.
-      const auto it = watches_.find(events[i].data.u64);
+      const std::uint64_t token = events[i].data.u64;  // a copy: the struct is packed on x86-64
+      const auto it = watches_.find(token);
       if (it == watches_.end() || !it->second.registered) continue;
       const std::shared_ptr<Handler> handler = it->second.handler;
       contain([&] { (*handler)(events[i].events); });
