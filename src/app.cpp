@@ -18,6 +18,7 @@
 #include "api/network_routes.hpp"
 #include "api/server.hpp"
 #include "api/system_routes.hpp"
+#include "api/unsupported_routes.hpp"
 #include "api/volume_routes.hpp"
 #include "async/lanes.hpp"
 #include "async/operation.hpp"
@@ -114,6 +115,7 @@ class PidFile {
 };
 
 std::unique_ptr<db::Db> open_database(const sys::Paths& paths) {
+  make_directories(paths);
   try {
     return std::make_unique<db::Db>(paths.database());
   } catch (const Error& e) {
@@ -141,7 +143,7 @@ network::Options network_options(const config::Config& config, const sys::Paths&
   options.bip = config.bip;
   options.fixed_cidr = config.fixed_cidr;
   for (const config::AddressPool& pool : config.default_address_pools)
-    options.address_pools.push_back({network::parse_cidr(pool.base), static_cast<unsigned>(pool.size)});
+    options.address_pools.push_back({network::Cidr::parse(pool.base, "default-address-pools"), static_cast<unsigned>(pool.size)});
   options.mtu = static_cast<unsigned>(config.mtu);
   options.icc = config.icc;
   options.ip_masq = config.ip_masq;
@@ -204,10 +206,7 @@ void report(const std::vector<storage::Problem>& problems) {
 struct App::State {
   State(config::ParsedCommandLine line, config::LoadResult loaded)
       : command_line(std::move(line)), config(std::move(loaded.config)), paths(make_paths(config)),
-        lock(lock_data_root(paths)), pid_file(config.pidfile) {
-    make_directories(paths);
-    database = open_database(paths);
-  }
+        lock(lock_data_root(paths)), pid_file(config.pidfile) {}
 
   // In the order in which things depend on each other; destroyed from the end.
   config::ParsedCommandLine command_line;
@@ -216,7 +215,7 @@ struct App::State {
   sys::Fd lock;
   PidFile pid_file;
   asio::io_context loop{1};
-  std::unique_ptr<db::Db> database;
+  std::unique_ptr<db::Db> database = open_database(paths);
   async::Lanes lanes;
   async::Operations operations;
   runtime::HostFacts host = runtime::probe_host();
@@ -281,6 +280,7 @@ Task<void> App::State::run() {
   watchdog = std::make_unique<async::Watchdog>(loop.get_executor(), operations);
   co_await recover();
   system_routes.add_to(router);
+  api::add_unsupported_routes(router);
   image_routes.add_to(router);
   container_routes.add_to(router);
   network_routes.add_to(router);
@@ -314,8 +314,9 @@ Task<void> App::State::recover() {
   for (const std::string& text : repaired.repaired) log::info("network: {}", text);
   const volume::RecoverReport volume_report = co_await volumes.recover();
   for (const std::string& text : volume_report.messages) log::warning("volumes: {}", text);
-  co_await volumes.forget_other_containers(known);
   for (const std::string& text : co_await lifecycle.recover()) log::info("{}", text);
+  // Adopted containers have claimed their volumes' mounts by now; the others' are taken down.
+  co_await volumes.forget_other_containers(known);
   co_await system_info.load_identity(*database);
 }
 

@@ -7,8 +7,8 @@
 #include "engine/messages.hpp"
 #include "engine/names.hpp"
 #include "engine/settings.hpp"
-#include "engine/spec_builder.hpp"
 #include "runtime/limits.hpp"
+#include "runtime/spec.hpp"
 
 namespace gantry::engine {
 
@@ -48,7 +48,7 @@ Task<std::vector<std::string>> Containers::update(std::string reference, model::
     }
     const runtime::Resources wanted = runtime::apply_update(to_runtime_resources(container->host), changes);
     if (container->state.running && !container->state.restarting && container->shim)
-      co_await container->shim->update(render_update(wanted, services_.host));
+      co_await container->shim->update(runtime::render_oci_resources(wanted));
     from_runtime_resources(wanted, container->host);
     if (policy && !policy->Name.empty()) container->host.RestartPolicy = *policy;
   } catch (Error& e) {

@@ -166,7 +166,8 @@ Task<void> Lifecycle::write_bundle(ContainerPtr container, const network::Attach
   in->files_directory = in->directory;
   in->netns_path = attachment->netns_path;
   in->hostname = container->config.Hostname;
-  if (!attachment->donor_id.empty()) {
+  in->shares_network = !attachment->donor_id.empty();
+  if (in->shares_network) {
     in->files_directory = services_.paths.container(attachment->donor_id);
     in->hostname = store_.get(attachment->donor_id)->config.Hostname;
   }

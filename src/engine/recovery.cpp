@@ -80,6 +80,8 @@ Task<bool> Lifecycle::adopt(ContainerPtr container) {
   }
   if (seen && seen->status == ShimStatus::running) {
     state.finished = Timestamp{};
+    for (const volume::MountPoint& mount : container->mounts)
+      if (mount.type == volume::MountType::volume) co_await services_.volumes.mount(id, mount.name, mount.rw);
     co_await save_state_or_log(container);
     spawn_supervisor(container);
     co_return true;

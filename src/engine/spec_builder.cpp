@@ -6,7 +6,6 @@
 
 #include "base/error.hpp"
 #include "engine/settings.hpp"
-#include "json/json.hpp"
 #include "runtime/capabilities.hpp"
 #include "runtime/devices.hpp"
 #include "runtime/limits.hpp"
@@ -76,6 +75,7 @@ void set_security(ContainerSpec& spec, const SpecInputs& in, const runtime::Host
 void set_namespaces(ContainerSpec& spec, const SpecInputs& in) {
   spec.hostname = in.hostname;
   spec.domainname = in.config.Domainname;
+  spec.shares_network = in.shares_network;
   spec.net = in.netns_path.empty() ? NamespaceChoice::host() : NamespaceChoice::join(in.netns_path);
   spec.pid = choose_namespace(in.host.PidMode, in.pid_donor, "pid");
   spec.ipc = choose_namespace(in.host.IpcMode, in.ipc_donor, "ipc");
@@ -162,18 +162,6 @@ std::string build_spec_blocking(const SpecInputs& inputs, const runtime::HostFac
   set_limits(spec, inputs);
   set_mounts(spec, inputs, facts);
   return runtime::render_oci_config(spec, facts);
-}
-
-std::string render_update(const runtime::Resources& resources, const runtime::HostFacts& facts) {
-  ContainerSpec spec;
-  spec.args = {"/"};
-  spec.rootfs = "/";
-  spec.cgroups_path = "/";
-  spec.resources = resources;
-  const json::Value config = json::parse(runtime::render_oci_config(spec, facts));
-  json::Object limits = config.at("linux").at("resources").as_object();
-  limits.erase("devices");
-  return json::render(limits);
 }
 
 }  // namespace gantry::engine

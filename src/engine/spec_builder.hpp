@@ -27,6 +27,7 @@ struct SpecInputs {
   sys::Path files_directory;  // whose files are bound: the donor's for "container:"
   bool own_files = true;   // false with the host's network and no files of ours
   std::string netns_path;  // empty: the host's
+  bool shares_network = false;  // it is another container's, whose sysctls are set already
   std::string hostname;
   std::int64_t pid_donor = 0;  // PidMode container:
   std::int64_t ipc_donor = 0;
@@ -43,8 +44,5 @@ struct SpecInputs {
 /// Docker's texts. Blocks: call it in a lane.
 std::string build_spec_blocking(const SpecInputs& inputs, const runtime::HostFacts& facts,
                                 runtime::SeccompCache& seccomp);
-
-/// The OCI LinuxResources object that `runc update` reads.
-std::string render_update(const runtime::Resources& resources, const runtime::HostFacts& facts);
 
 }  // namespace gantry::engine
