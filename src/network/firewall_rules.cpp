@@ -110,6 +110,12 @@ void add_translation_rules(Rules& rules, const Layout& at) {
   NftRule hairpin;
   only_translated(hairpin).meta(NFT_META_IIFNAME, nft::r1).meta(NFT_META_OIFNAME, nft::r2).in_set("same").masquerade();
   rules.emplace_back("nat_post", hairpin);
+  // Where bridged packets pass the IP hooks (br_netfilter), one that comes back to its own container was never routed:
+  // it has no incoming interface here, and without this its sender would be its receiver.
+  NftRule own_port;
+  only_translated(own_port).payload(Base::network, at.source_offset, at.length, nft::r1);
+  own_port.payload(Base::network, at.destination_offset, at.length, at.proto_register).in_set("self").masquerade();
+  rules.emplace_back("nat_post", own_port);
   NftRule between;
   between.meta(NFT_META_IIFNAME).in_set("ourbr").payload(Base::network, at.destination_offset, at.length).in_set(
       "ournets").accept();
@@ -201,6 +207,7 @@ std::vector<NftSet> make_sets(NftFamily family) {
       {"pub_any", nft::concat(nft::kTypeProto, nft::kTypeService), 8, false, target, size + 4},
       {"pub_ip", triple, size + 8, false, target, size + 4},
       {"open", triple, size + 8},
+      {"self", nft::concat(address, address), 2 * size},
       {"in_br", nft::kTypeIfname, kInterfaceName, false, nft::kTypeVerdict, 0},
       {"out_br", nft::kTypeIfname, kInterfaceName, false, nft::kTypeVerdict, 0},
       {"same", pair, 2 * kInterfaceName},
@@ -287,6 +294,7 @@ Firewall::Elements publish_elements(const std::vector<PublishRule>& rules) {
     };
     add("open", {.key = address + proto_bytes(rule.proto) + port_bytes(rule.container_port)});
     if (!rule.translate || rule.host_ip.family() != rule.container_ip.family()) continue;
+    add("self", {.key = address + address});
     const std::string service = proto_bytes(rule.proto) + port_bytes(rule.host_port);
     const std::string target = address + port_bytes(rule.container_port);
     if (rule.host_ip.is_any()) add("pub_any", {.key = service, .data = target});

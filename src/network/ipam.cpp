@@ -69,15 +69,18 @@ std::optional<Cidr> SubnetPlan::find(Family family, const std::vector<Cidr>& use
     const Wide step = Cidr{pool.base.address, length}.size();
     const Wide end = pool.base.last().number();
     Wide at = pool.base.first().number();
-    // Each pass steps over whatever overlaps the candidate, rounded up to the next multiple.
-    while (at <= end && end - at >= step - 1) {
-      const Cidr candidate{IpAddress::from_number(family, at), length};
-      auto blocker = std::find_if(taken.begin(), taken.end(), [&](const Cidr& c) { return c.overlaps(candidate); });
-      if (blocker == taken.end()) return candidate;
-      const Wide past = std::max(blocker->last().number(), candidate.last().number());
-      if (past >= end) break;
-      at = (past / step + 1) * step;
+    bool full = false;
+    // One walk: `at` is the lowest candidate that what came before does not reach into.
+    for (const Cidr& cidr : taken) {
+      const Wide first = cidr.first().number();
+      const Wide last = cidr.last().number();
+      if (last < at) continue;
+      if (first > at && first - at >= step) break;
+      full = last >= end;
+      if (full) break;
+      at = (last / step + 1) * step;
     }
+    if (!full && at <= end && end - at >= step - 1) return Cidr{IpAddress::from_number(family, at), length};
   }
   return std::nullopt;
 }

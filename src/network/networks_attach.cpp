@@ -17,13 +17,6 @@ namespace {
 
 constexpr std::string_view kJoin = "container:";
 
-// Neighbours ignore a change to an entry that is younger than a second (locktime in arp(7)), hence the second time.
-Task<void> announce_again(async::Lanes& lanes, std::string bridge, IpAddress address, MacAddress mac) {
-  boost::asio::steady_timer timer(co_await boost::asio::this_coro::executor, std::chrono::milliseconds(1200));
-  co_await timer.async_wait(boost::asio::use_awaitable);
-  co_await lanes.net.run([=] { announce_address(bridge, address, mac); });
-}
-
 std::vector<std::string> outer_names(const std::vector<db::EndpointRow>& rows) {
   std::vector<std::string> out;
   for (const auto& row : rows) out.push_back(row.host_interface);
@@ -31,6 +24,13 @@ std::vector<std::string> outer_names(const std::vector<db::EndpointRow>& rows) {
 }
 
 }  // namespace
+
+// Neighbours ignore a change to an entry that is younger than a second (locktime in arp(7)), hence the second time.
+Task<void> Networks::State::announce_again(std::string bridge, IpAddress address, MacAddress mac) {
+  boost::asio::steady_timer timer(loop, std::chrono::milliseconds(1200));
+  co_await timer.async_wait(boost::asio::use_awaitable);
+  co_await lanes.net.run([to = kernel, bridge, address, mac] { to->announcer.announce(bridge, address, mac); });
+}
 
 Task<AttachResult> Networks::State::attach(AttachRequest request) {
   // A start that was cut off half-way may have left something.
@@ -43,8 +43,10 @@ Task<AttachResult> Networks::State::attach(AttachRequest request) {
     }
     co_return co_await async::shielded(attach_own(std::move(request)));
   } catch (Error& e) {
-    const bool final_text = e.code() == Errc::not_found || e.code() == Errc::invalid_argument ||
-                            (e.code() == Errc::conflict && e.sys_errno() == 0);
+    // What the kernel refused is no fault of the request's, whatever errno says.
+    if (e.sys_errno() != 0) throw Error(Errc::internal, fmt::format("{}: {}", kSetupFailed, e.message()));
+    const bool final_text =
+        e.code() == Errc::not_found || e.code() == Errc::invalid_argument || e.code() == Errc::conflict;
     if (!final_text) e.prefix(kSetupFailed);
     throw;
   }
@@ -114,7 +116,7 @@ Task<AttachResult> Networks::State::attach_own(AttachRequest request) {
     tell("connect", net->second, request.container_id);
     const auto address = IpAddress::find(endpoint.ip_address);
     if (watchers && address)
-      watchers->spawn("network.announce", announce_again(lanes, net->second.row.bridge, *address,
+      watchers->spawn("network.announce", announce_again(net->second.row.bridge, *address,
                                                          MacAddress::find(endpoint.mac_address).value()));
   }
   co_return std::move(result);
@@ -144,7 +146,7 @@ Task<void> Networks::State::build(const Plan& own, Files files) {
     // Clients that sent before the port was published would stay with the host.
     if (!job.udp_ports.empty()) forget_udp_flows(job.udp_ports);
     for (const auto& interface : job.interfaces)
-      announce_address(interface.bridge, interface.address.address, interface.mac);
+      to->announcer.announce(interface.bridge, interface.address.address, interface.mac);
   });
 }
 

@@ -167,7 +167,10 @@ void ensure_links(Kernel& kernel, const std::vector<BridgeSpec>& bridges,
     } catch (const Error& e) {
       out.problems.push_back(fmt::format("interface {}: {}", interface, e.message()));
     }
-    if (changed) out.lines.push_back(fmt::format("connected {} to bridge {} again", interface, bridge));
+    if (!changed) continue;
+    sys::wait_for_carrier(kernel.route, interface, 20);
+    sys::wait_for_carrier(kernel.route, bridge, 20);
+    out.lines.push_back(fmt::format("connected {} to bridge {} again", interface, bridge));
   }
 }
 
@@ -275,6 +278,7 @@ Task<RecoverReport> Networks::State::recover(std::set<std::string> running) {
 
   Sweep sweep = co_await lanes.net.run([job, to, this] {
     Sweep out;
+    to->lane_thread = ::gettid();
     to->firewall.clear_plans();
     to->firewall.set_drop_foreign_forward(switch_forwarding_on(options, job.ipv6));
     for (const auto& rules : job.rules) to->firewall.plan_bridge(rules);
@@ -366,14 +370,14 @@ Task<void> Networks::State::watch_links() {
 Task<void> Networks::State::watch_firewall() {
   auto socket = std::make_shared<sys::NetlinkSocket>(NETLINK_NETFILTER, std::vector<int>{NFNLGRP_NFTABLES});
   async::Readable readable(loop, socket->duplicate_fd());
-  const auto self = static_cast<std::uint32_t>(::getpid());
   for (;;) {
     co_await readable.wait();
     bool look = false;
     const bool complete = socket->receive_events([&](const sys::NetlinkMessage& message) {
-      // Every transaction ends with one of these; it names the process that made it.
+      // Every transaction ends with one of these; it names the thread that made it.
       if (message.type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN)) return;
-      look = look || message.attributes<nfgenmsg>().be32(NFTA_GEN_PROC_PID) != self;
+      const auto maker = message.attributes<nfgenmsg>().be32(NFTA_GEN_PROC_PID);
+      look = look || maker != static_cast<std::uint32_t>(kernel->lane_thread.load());
     });
     if (look || !complete) co_await heal_and_tell();
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <optional>
@@ -27,6 +28,8 @@ struct Kernel {
   explicit Kernel(Firewall::Settings settings);
   sys::NetlinkSocket route;
   Firewall firewall;
+  Announcer announcer;
+  std::atomic<int> lane_thread = 0;  // who makes our transactions, as the kernel names it in its announcements
 };
 using KernelPtr = std::shared_ptr<Kernel>;
 
@@ -77,6 +80,7 @@ struct Networks::State {
   Task<AttachResult> attach(AttachRequest request);
   Task<void> detach(std::string container_id);
   Task<AttachResult> attach_own(AttachRequest request);
+  Task<void> announce_again(std::string bridge, IpAddress address, MacAddress mac);
   Task<AttachResult> attach_host(AttachRequest request);
   Task<AttachResult> attach_joined(AttachRequest request, std::string donor);
   Task<void> build(const Plan& plan, Files files);

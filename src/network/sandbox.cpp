@@ -93,6 +93,11 @@ void build_interface(sys::NetlinkSocket& host, sys::NetlinkSocket& inside, int n
   FAILPOINT("network.sandbox.after_veth");
   configure_inner(inside, spec);
   set_outer_up(host, spec);
+  // From the inside out: each one's carrier is what the next one's comes from. Whoever connects right after the start
+  // would otherwise lose a first packet, and a second with it.
+  sys::wait_for_carrier(inside, spec.inner_name);
+  sys::wait_for_carrier(host, spec.outer_name);
+  sys::wait_for_carrier(host, spec.bridge);
 }
 
 void loopback_up(sys::NetlinkSocket& inside) {
@@ -162,11 +167,13 @@ void remove_sandbox(sys::NetlinkSocket& host, const sys::Path& path, const std::
   sys::remove_netns(path);
 }
 
-void announce_address(const std::string& bridge, const IpAddress& address, const MacAddress& mac) {
+// Protocol 0: it receives nothing.
+Announcer::Announcer() : fd_(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0)) {}
+
+void Announcer::announce(const std::string& bridge, const IpAddress& address, const MacAddress& mac) {
   if (address.empty() || address.is_v6()) return;
-  sys::Fd fd(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
   const unsigned index = ::if_nametoindex(bridge.c_str());
-  if (!fd || index == 0) return;
+  if (!fd_ || index == 0) return;
   struct __attribute__((packed)) Frame {
     ether_header ethernet;
     ether_arp arp;
@@ -189,7 +196,7 @@ void announce_address(const std::string& bridge, const IpAddress& address, const
   std::memset(to.sll_addr, 0xff, ETH_ALEN);
   // A lost announcement only means that a neighbour asks again by itself, a little later.
   [[maybe_unused]] const ssize_t sent =
-      ::sendto(fd.get(), &frame, sizeof frame, 0, reinterpret_cast<sockaddr*>(&to), sizeof to);
+      ::sendto(fd_.get(), &frame, sizeof frame, 0, reinterpret_cast<sockaddr*>(&to), sizeof to);
 }
 
 }  // namespace gantry::network

@@ -43,7 +43,15 @@ void set_gateways(const sys::Path& path, const std::string& inner_name, const Ip
 /// own time, with the namespace (removing a veth pair directly costs 15 ms, performance.md §1).
 void remove_sandbox(sys::NetlinkSocket& host, const sys::Path& path, const std::vector<std::string>& outer_names);
 
-/// Tells the neighbours on the bridge that this address now belongs to this MAC.
-void announce_address(const std::string& bridge, const IpAddress& address, const MacAddress& mac);
+/// Tells the neighbours on a bridge that an address now belongs to this MAC. Closing such a socket costs the kernel a
+/// grace period (16 ms), so there is one for all announcements.
+class Announcer {
+ public:
+  Announcer();
+  void announce(const std::string& bridge, const IpAddress& address, const MacAddress& mac);
+
+ private:
+  sys::Fd fd_;  // empty where the kernel has no packet sockets: neighbours then find out by themselves, later
+};
 
 }  // namespace gantry::network

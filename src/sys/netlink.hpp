@@ -13,7 +13,7 @@
 
 /// Netlink messages (netlink(7)): a builder, a socket that sends several in one datagram, and a bounds-checked reader.
 /// Used for links, addresses and routes (rtnetlink), nftables (sys/nftables.hpp) and connection tracking.
-/// Nothing here waits: the kernel answers a request before sendto(2) returns.
+/// Nothing here waits unless it says so: the kernel answers a request before sendto(2) returns.
 namespace gantry::sys {
 
 /// Several messages for one datagram. Offsets that nest() returns are to be closed by end(), innermost first.
@@ -141,6 +141,7 @@ struct LinkInfo {
   std::string kind;  // "bridge", "veth", …; empty for hardware
   int master = 0;
   bool up = false;
+  bool running = false;  // and has a carrier
   std::string mac;  // six raw bytes
   std::uint32_t mtu = 0;
 };
@@ -162,6 +163,9 @@ struct RouteInfo {
 };
 
 std::optional<LinkInfo> find_link(NetlinkSocket& socket, const std::string& name);
+/// Waits until the interface can send, at most `limit_ms`. A link that got its carrier only now drops what it is given
+/// until the kernel's link watch has run; since Linux 6.2 asking for the link makes it run. False: it still cannot.
+bool wait_for_carrier(NetlinkSocket& socket, const std::string& name, int limit_ms = 200);
 std::vector<LinkInfo> list_links(NetlinkSocket& socket);
 std::vector<AddressInfo> list_addresses(NetlinkSocket& socket);
 /// Unicast routes of the main table.

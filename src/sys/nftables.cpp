@@ -211,6 +211,11 @@ void NftBatch::add_set(NftFamily family, const std::string& table, const NftSet&
     batch_.be32(NFTA_SET_DATA_LEN, set.data_type == nft::kTypeVerdict ? 0 : set.data_length);
   }
   batch_.be32(NFTA_SET_ID, next_set_id_++);
+  // For listings by `nft`: a tag, its length, and the key's byte order (none for concatenations, 1 host, 2 network).
+  char order = 0;
+  if (set.key_type == nft::kTypeIfname) order = 1;
+  if (set.key_type == nft::kTypeIpv4 || set.key_type == nft::kTypeIpv6) order = 2;
+  batch_.attr(NFTA_SET_USERDATA, std::string{0, 4, order, 0, 0, 0});
 }
 
 void NftBatch::add_chain(NftFamily family, const std::string& table, const NftChain& chain) {

@@ -1,5 +1,7 @@
 #include <cstring>
 
+#include <unistd.h>
+
 #include <net/if.h>
 #include <linux/if_bridge.h>
 #include <linux/if_link.h>
@@ -32,6 +34,7 @@ LinkInfo parse_link(const NetlinkMessage& message) {
   const auto attributes = message.attributes<ifinfomsg>();
   out.index = header->ifi_index;
   out.up = (header->ifi_flags & IFF_UP) != 0;
+  out.running = (header->ifi_flags & IFF_RUNNING) != 0;
   out.name = attributes.text(IFLA_IFNAME);
   out.mac = std::string(attributes.bytes(IFLA_ADDRESS));
   out.mtu = attributes.u32(IFLA_MTU).value_or(0);
@@ -52,6 +55,15 @@ std::optional<LinkInfo> find_link(NetlinkSocket& socket, const std::string& name
     if (e.sys_errno() != ENODEV) throw;
   }
   return found;
+}
+
+bool wait_for_carrier(NetlinkSocket& socket, const std::string& name, int limit_ms) {
+  for (int waited = 0;; ++waited) {
+    auto link = find_link(socket, name);
+    if (link && link->running) return true;
+    if (!link || waited >= limit_ms) return false;
+    ::usleep(1000);
+  }
 }
 
 std::vector<LinkInfo> list_links(NetlinkSocket& socket) {
