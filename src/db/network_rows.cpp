@@ -53,13 +53,17 @@ void write_ports(Db& db, const EndpointRow& row) {
               "INSERT INTO published_ports (proto, host_ip, host_port, endpoint_id, container_port) "
               "VALUES (?, ?, ?, ?, ?)");
   for (const auto& port : row.ports)
-    insert.bind(1, port.proto).bind(2, port.host_ip).bind(3, port.host_port).bind(4, row.id).bind(
-        5, port.container_port).run();
+    insert.bind(1, port.proto)
+        .bind(2, port.host_ip)
+        .bind(3, port.host_port)
+        .bind(4, row.id)
+        .bind(5, port.container_port)
+        .run();
 }
 
 void write_endpoint(Db& db, const EndpointRow& row) {
-  Stmt insert(db,
-              "INSERT INTO endpoints (id, network_id, container_id, address, address6, body) VALUES (?, ?, ?, ?, ?, ?)");
+  Stmt insert(
+      db, "INSERT INTO endpoints (id, network_id, container_id, address, address6, body) VALUES (?, ?, ?, ?, ?, ?)");
   insert.bind(1, row.id).bind(2, row.network_id).bind(3, row.container_id);
   bind_or_null(insert, 4, row.address);
   bind_or_null(insert, 5, row.address6);
@@ -82,9 +86,7 @@ void update_network(Db& db, const NetworkRow& row) {
   Stmt(db, "UPDATE networks SET body = ? WHERE id = ?").bind(1, json::encode_text(row)).bind(2, row.id).run();
 }
 
-void remove_network(Db& db, const std::string& id) {
-  Stmt(db, "DELETE FROM networks WHERE id = ?").bind(1, id).run();
-}
+void remove_network(Db& db, const std::string& id) { Stmt(db, "DELETE FROM networks WHERE id = ?").bind(1, id).run(); }
 
 std::vector<NetworkRow> load_networks(Db& db) {
   std::vector<NetworkRow> rows;

@@ -34,8 +34,8 @@ struct NetworkRow {
   std::vector<NetworkPoolRow> pools;
   std::map<std::string, std::string> options;
   std::map<std::string, std::string> labels;
-  std::string bridge;      // the interface; empty for host and null
-  std::string bridge_mac;  // kept, so that a bridge made anew has the old one's address
+  std::string bridge;          // the interface; empty for host and null
+  std::string bridge_mac;      // kept, so that a bridge made anew has the old one's address
   bool bridge_is_ours = true;  // false: it was there before us and stays when the network goes
 };
 BOOST_DESCRIBE_STRUCT(NetworkRow, (),
@@ -75,8 +75,8 @@ BOOST_DESCRIBE_STRUCT(EndpointRow, (),
 struct SandboxRow {
   std::string container_id;
   std::string container_name;
-  std::string kind;   // own, host, joined
-  std::string donor;  // joined: the other container
+  std::string kind;                  // own, host, joined
+  std::string donor;                 // joined: the other container
   std::vector<std::string> exposed;  // "80/tcp"
 };
 BOOST_DESCRIBE_STRUCT(SandboxRow, (), (container_id, container_name, kind, donor, exposed))

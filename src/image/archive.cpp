@@ -1,5 +1,9 @@
 #include "image/archive.hpp"
 
+#include <cerrno>
+
+#include <unistd.h>
+
 #include <fmt/format.h>
 
 #include "base/error.hpp"
@@ -94,7 +98,16 @@ const Archive::File* Archive::find_digest(const std::string& digest) const {
 }
 
 std::string Archive::read_text_blocking(const File& file, std::size_t limit) {
-  return sys::read_all(file.data->open_reader().get(), limit);
+  if (file.size > std::int64_t(limit))
+    throw Error(Errc::invalid_argument, fmt::format("invalid archive: a document is larger than {} bytes", limit));
+  const sys::Fd fd = file.data->open_reader();
+  std::string text(std::size_t(file.size), '\0');
+  for (std::size_t done = 0; done < text.size();) {
+    const ssize_t got = ::pread(fd.get(), text.data() + done, text.size() - done, off_t(done));
+    if (got <= 0) throw Error::from_errno(got < 0 ? errno : EIO, "read archive");
+    done += std::size_t(got);
+  }
+  return text;
 }
 
 std::string Archive::read_text_blocking(const std::string& path, std::size_t limit) const {

@@ -55,12 +55,12 @@ void BlobHold::release() noexcept {
 
 // ---- Ingest
 
-Ingest::Ingest(sys::Path file, sys::Path directory) : path_(std::move(file)), directory_(std::move(directory)) {
+Ingest::Ingest(sys::Path file) : path_(std::move(file)) {
   fd_ = sys::open_file(path_, O_RDWR | O_CREAT | O_EXCL, 0600);
 }
 
 Ingest::~Ingest() {
-  if (!path_.empty()) ::unlink(path_.c_str());
+  if (!stored_) ::unlink(path_.c_str());
 }
 
 void Ingest::write(std::string_view bytes) {
@@ -77,7 +77,7 @@ void Ingest::restart() {
   size_ = 0;
 }
 
-sys::Fd Ingest::open_reader() const { return sys::open_file(path_, O_RDONLY); }
+sys::Fd Ingest::open_reader() const { return fd_ ? fd_.duplicate() : sys::open_file(path_, O_RDONLY); }
 
 const std::string& Ingest::finish() {
   if (digest_.empty()) digest_ = hash_.digest();
@@ -95,7 +95,8 @@ void Ingest::move_to(const sys::Path& target) {
     throw Error::from_errno(errno, fmt::format("sync {}", path_.string()));
   if (::rename(path_.c_str(), target.c_str()) != 0)
     throw Error::from_errno(errno, fmt::format("rename {} to {}", path_.string(), target.string()));
-  path_.clear();
+  path_ = target;
+  stored_ = true;
   sys::sync_directory(target.parent_path());
 }
 
@@ -174,7 +175,7 @@ std::vector<std::string> ContentStore::list() const {
 sys::Path ContentStore::path(const std::string& digest) const { return paths_.blobs() / digest_hex(digest); }
 
 std::shared_ptr<Ingest> ContentStore::begin() const {
-  return std::make_shared<Ingest>(paths_.tmp() / ("blob-" + random_id().substr(0, 16)), paths_.blobs());
+  return std::make_shared<Ingest>(paths_.tmp() / ("blob-" + random_id().substr(0, 16)));
 }
 
 namespace {
@@ -198,6 +199,11 @@ Stored store_blocking(Ingest& ingest, const sys::Paths& paths, const std::string
 
 Task<std::string> ContentStore::commit(std::shared_ptr<Ingest> ingest, std::string digest, std::int64_t size) {
   while (digest.empty() ? !removing_.empty() : removing_.contains(digest)) co_await removed_.wait();
+  // A file without its row would stay until the next start.
+  co_return co_await async::shielded(commit_steps(std::move(ingest), std::move(digest), size));
+}
+
+Task<std::string> ContentStore::commit_steps(std::shared_ptr<Ingest> ingest, std::string digest, std::int64_t size) {
   Stored stored = co_await lanes_.bulk.run(
       [ingest, paths = paths_, digest, size] { return store_blocking(*ingest, paths, digest, size); });
   FAILPOINT("content.commit.after_file");

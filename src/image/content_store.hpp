@@ -45,7 +45,7 @@ class BlobHold {
 /// one thread at a time; it may block on the disk. Dropped without ContentStore::commit() it leaves nothing.
 class Ingest {
  public:
-  Ingest(sys::Path file, sys::Path directory);
+  explicit Ingest(sys::Path file);
   ~Ingest();
   Ingest(const Ingest&) = delete;
   Ingest& operator=(const Ingest&) = delete;
@@ -55,7 +55,7 @@ class Ingest {
   std::int64_t size() const noexcept { return size_; }
   /// Starts anew from nothing.
   void restart();
-  /// A descriptor of its own on the file, to read what has been written so far.
+  /// A descriptor on the file, for pread(2) of what has been written so far.
   sys::Fd open_reader() const;
   /// The digest of what was written, "sha256:…". After it only restart() makes it writable again.
   const std::string& finish();
@@ -66,7 +66,7 @@ class Ingest {
 
  private:
   sys::Path path_;
-  sys::Path directory_;
+  bool stored_ = false;  // the file is where it is to stay
   sys::Fd fd_;
   storage::Sha256 hash_;
   std::string digest_;
@@ -112,6 +112,7 @@ class ContentStore {
 
  private:
   friend class BlobHold;
+  Task<std::string> commit_steps(std::shared_ptr<Ingest> ingest, std::string digest, std::int64_t size);
   Task<void> remove_files(std::vector<std::string> digests);
 
   async::Lanes& lanes_;

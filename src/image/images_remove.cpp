@@ -192,6 +192,8 @@ std::set<std::string> Images::used_blobs() const {
 }
 
 Task<std::int64_t> Images::collect_garbage() {
+  // What is in use is settled before the first layer goes: no image may be added until the last has gone.
+  const auto lock = co_await writes_.lock("image.collect_garbage");
   std::int64_t freed = co_await layers_.remove_unreferenced(used_chains());
   FAILPOINT("image.collect.after_layers");
   freed += co_await content_.remove_unreferenced(used_blobs());

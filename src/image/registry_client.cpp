@@ -475,10 +475,12 @@ std::string Repository::scope() const { return fmt::format("repository:{}:{}", n
 /// Finds the first endpoint that answers at all, and learns how it wants to be asked.
 Task<void> Repository::settle() {
   while (!settled_) {
+    const std::size_t tried = current_;
     const Endpoint here = endpoint();
     HttpRequest ping;
     ping.url = here.base + "/v2/";
     HttpResponse response = co_await registry_.send(here, ping);
+    if (settled_ || current_ != tried) continue;  // another request of ours was first
     if (response.failure != Failure::none) {
       if (!may_try_elsewhere(response.failure) || current_ + 1 >= endpoints_.size()) throw_transport(ping, response);
       ++current_;
@@ -487,6 +489,16 @@ Task<void> Repository::settle() {
     if (response.status == 401) challenges_ = parse_challenges(response.header("www-authenticate"));
     settled_ = true;
   }
+}
+
+/// Turns to the next endpoint, unless another request of ours has done so already. False if there is none.
+bool Repository::leave_endpoint(std::size_t tried) {
+  if (current_ != tried) return true;
+  if (tried + 1 >= endpoints_.size()) return false;
+  ++current_;
+  settled_ = false;
+  challenges_.clear();
+  return true;
 }
 
 Task<HttpResponse> Repository::request_at(Endpoint here, HttpRequest request, std::string url, std::string extra_scope) {
@@ -556,6 +568,7 @@ Task<RemoteManifest> Repository::resolve(std::string reference) {
   const bool by_digest = reference.find(':') != std::string::npos;
   for (;;) {
     co_await settle();
+    const std::size_t tried = current_;
     HttpRequest head;
     head.method = by_digest ? "GET" : "HEAD";
     head.headers = {manifest_accept()};
@@ -568,12 +581,8 @@ Task<RemoteManifest> Repository::resolve(std::string reference) {
       response = co_await request(head, "manifests/" + reference);
     }
     if (response.failure != Failure::none || response.status != 200) {
-      if (current_ + 1 < endpoints_.size() && (endpoint().mirror || response.failure != Failure::none)) {
-        ++current_;
-        settled_ = false;
-        challenges_.clear();
-        continue;
-      }
+      if (response.failure != Failure::none || endpoint().mirror)
+        if (leave_endpoint(tried)) continue;
       if (response.failure != Failure::none) {
         head.url = fmt::format("{}/v2/{}/manifests/{}", endpoint().base, name_.path, reference);
         throw_transport(head, response);
@@ -609,6 +618,8 @@ Task<BlobAttempt> Repository::fetch_blob(std::string digest, std::int64_t offset
   get.sink = std::move(sink);
   get.max_body = 64 << 10;
   BlobAttempt out;
+  co_await settle();
+  const std::size_t tried = current_;
   HttpResponse response = co_await request(get, "blobs/" + digest);
   if (response.failure == Failure::none && response.status >= 200 && response.status < 300) {
     const std::string encoding = to_lower(response.header("content-encoding"));
@@ -617,12 +628,7 @@ Task<BlobAttempt> Repository::fetch_blob(std::string digest, std::int64_t offset
     out.complete = true;
     co_return out;
   }
-  if (endpoint().mirror && current_ + 1 < endpoints_.size()) {
-    ++current_;
-    settled_ = false;
-    challenges_.clear();
-    out.retry = true;
-  }
+  if (endpoints_.at(tried).mirror) out.retry = leave_endpoint(tried);
   try {
     if (response.failure != Failure::none) {
       get.url = fmt::format("{}/v2/{}/blobs/{}", endpoint().base, name_.path, digest);

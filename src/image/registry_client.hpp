@@ -103,6 +103,7 @@ class Repository {
   Task<HttpResponse> request(HttpRequest request, std::string path, std::string extra_scope = {});
   Task<HttpResponse> request_at(Endpoint endpoint, HttpRequest request, std::string url, std::string extra_scope);
   Task<void> settle();
+  bool leave_endpoint(std::size_t tried);
   [[noreturn]] void refuse_pull(const HttpResponse& response, const std::string& reference) const;
   [[noreturn]] void refuse_push(const HttpResponse& response) const;
   Endpoint& endpoint() { return endpoints_.at(current_); }
