@@ -56,9 +56,7 @@ Wide IpAddress::number() const noexcept {
   return out;
 }
 
-bool IpAddress::is_loopback() const noexcept {
-  return is_v6() ? number() == 1 : size_ == 4 && bytes_[0] == 127;
-}
+bool IpAddress::is_loopback() const noexcept { return is_v6() ? number() == 1 : size_ == 4 && bytes_[0] == 127; }
 
 bool IpAddress::is_link_local() const noexcept {
   if (is_v6()) return bytes_[0] == 0xfe && (bytes_[1] & 0xc0) == 0x80;

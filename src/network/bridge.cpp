@@ -122,8 +122,7 @@ std::optional<Cidr> find_interface_address(sys::NetlinkSocket& socket, const std
 }
 
 bool enable_forwarding(Family family) {
-  const char* path =
-      family == Family::v4 ? "/proc/sys/net/ipv4/ip_forward" : "/proc/sys/net/ipv6/conf/all/forwarding";
+  const char* path = family == Family::v4 ? "/proc/sys/net/ipv4/ip_forward" : "/proc/sys/net/ipv6/conf/all/forwarding";
   auto now = sys::try_read_small(path);
   if (!now || trim(*now) == "1") return false;
   sys::write_existing(path, "1");

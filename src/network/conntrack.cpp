@@ -2,10 +2,10 @@
 
 #include <cerrno>
 
-#include <netinet/in.h>
-#include <linux/netlink.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
+#include <linux/netlink.h>
+#include <netinet/in.h>
 
 #include "base/text.hpp"
 #include "sys/file.hpp"

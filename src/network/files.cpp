@@ -114,8 +114,7 @@ std::string render_resolv_conf(const ResolvSettings& settings) {
                      settings.internal ? " (internal resolver)" : "");
   if (settings.internal) {
     std::vector<std::string> servers;
-    for (const auto& server : outside)
-      servers.push_back(settings.servers.empty() ? "host(" + server + ")" : server);
+    for (const auto& server : outside) servers.push_back(settings.servers.empty() ? "host(" + server + ")" : server);
     out += "# ExtServers: [" + join(servers, " ") + "]\n";
   }
   out += "# Overrides: [" + join(overrides, " ") + "]\n";
@@ -134,8 +133,7 @@ std::vector<HostsLine> parse_extra_hosts(const std::vector<std::string>& extra_h
     if (name.empty() || address.empty())
       throw Error(Errc::invalid_argument, fmt::format("bad format for add-host: {}", quote(entry)));
     if (address == "host-gateway") {
-      if (gateways.empty())
-        throw Error(Errc::internal, "unable to derive the IP value for host-gateway");
+      if (gateways.empty()) throw Error(Errc::internal, "unable to derive the IP value for host-gateway");
       for (const auto& gateway : gateways) out.push_back({gateway, {name}});
       continue;
     }
@@ -174,8 +172,7 @@ void write_files(Files files) {
     files.resolv.host_text = std::move(host_text);
     resolv = render_resolv_conf(files.resolv);
   }
-  const std::string hosts =
-      files.hosts.empty() ? sys::find_file(files.host_hosts, 1 << 20).value_or("") : files.hosts;
+  const std::string hosts = files.hosts.empty() ? sys::find_file(files.host_hosts, 1 << 20).value_or("") : files.hosts;
   write_in_place(files.directory / "resolv.conf", resolv);
   write_in_place(files.directory / "hosts", hosts);
   write_in_place(files.directory / "hostname", files.hostname + "\n");

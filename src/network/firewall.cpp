@@ -74,7 +74,8 @@ void Firewall::rebuild() {
       break;
     } catch (const Error& e) {
       if (e.sys_errno() == EPERM)
-        throw Error(Errc::conflict, fmt::format("the firewall table {} belongs to another running engine", settings_.table));
+        throw Error(Errc::conflict,
+                    fmt::format("the firewall table {} belongs to another running engine", settings_.table));
       const bool unknown_flags = e.sys_errno() == EOPNOTSUPP || e.sys_errno() == EINVAL;
       if (!unknown_flags || !flags.owner) throw;
     }
@@ -137,6 +138,16 @@ std::string Firewall::repair() {
   return difference;
 }
 
+void Firewall::commit_or_rebuild(NftBatch batch) {
+  try {
+    socket_.commit(std::move(batch));
+  } catch (const Error& e) {
+    // Something of ours is gone, which only happens where the kernel cannot keep others out. The books are right.
+    if (e.sys_errno() != ENOENT) throw;
+    rebuild();
+  }
+}
+
 void Firewall::add_bridge(const BridgeRules& rules) {
   remove_bridge(rules.bridge);
   NftBatch batch;
@@ -152,8 +163,8 @@ void Firewall::remove_bridge(const std::string& bridge) {
   NftBatch batch;
   for (const auto& [set, list] : bridge_elements(it->second))
     batch.remove_elements(family_of(set), settings_.table, set_name(set), list);
-  socket_.commit(std::move(batch));
   bridges_.erase(it);
+  commit_or_rebuild(std::move(batch));
 }
 
 void Firewall::publish(const std::string& endpoint_id, std::vector<PublishRule> rules) {
@@ -165,8 +176,14 @@ void Firewall::publish(const std::string& endpoint_id, std::vector<PublishRule> 
   }
   for (const auto& [set, list] : publish_elements(rules))
     batch.add_elements(family_of(set), settings_.table, set_name(set), list);
-  socket_.commit(std::move(batch));
+  const auto before = it == published_.end() ? std::vector<PublishRule>() : it->second;
   plan_publish(endpoint_id, std::move(rules));
+  try {
+    commit_or_rebuild(std::move(batch));
+  } catch (const Error&) {
+    plan_publish(endpoint_id, before);
+    throw;
+  }
 }
 
 }  // namespace gantry::network

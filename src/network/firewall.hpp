@@ -36,8 +36,8 @@ struct PublishRule {
   auto operator<=>(const PublishRule&) const = default;
 };
 
-/// The engine's nftables tables, `ip <name>` and `ip6 <name>`: a constant set of rules, and sets and maps whose elements
-/// say which bridges, subnets and ports there are. Publishing a port costs one element whatever their number.
+/// The engine's nftables tables, `ip <name>` and `ip6 <name>`: a constant set of rules, and sets and maps whose
+/// elements say which bridges, subnets and ports there are. Publishing a port costs one element whatever their number.
 ///
 /// The tables belong to this object's socket (owner, and persist where the kernel has it): nobody else can change or
 /// flush them, and they stay when the daemon goes. It keeps what should be in them and can build them anew at any time.
@@ -84,6 +84,7 @@ class Firewall {
   void add_tables(sys::NftBatch& batch, sys::NftTableFlags flags);
   bool matches_kernel(std::string& difference);
   void ensure_user_tables();
+  void commit_or_rebuild(sys::NftBatch batch);
 
   Settings settings_;
   sys::NftSocket socket_;

@@ -1,7 +1,8 @@
 #include <algorithm>
 #include <map>
 
-#include <netinet/in.h>
+#include <netinet/in.h>  // must precede the kernel's headers, which define the same otherwise
+
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_tables.h>
@@ -81,8 +82,10 @@ void add_translation_rules(Rules& rules, const Layout& at) {
     // fe80::/10: the container's answer could not find the way back through the right link.
     NftRule link_local;
     const std::string mask("\xff\xc0", 2);
-    link_local.payload(Base::network, at.source_offset, 2).bitwise(mask, std::string(2, '\0')).compare(
-        Compare::eq, std::string_view("\xfe\x80", 2)).give_back();
+    link_local.payload(Base::network, at.source_offset, 2)
+        .bitwise(mask, std::string(2, '\0'))
+        .compare(Compare::eq, std::string_view("\xfe\x80", 2))
+        .give_back();
     rules.emplace_back("do_dnat", link_local);
   }
   NftRule by_address;
@@ -117,11 +120,13 @@ void add_translation_rules(Rules& rules, const Layout& at) {
   own_port.payload(Base::network, at.destination_offset, at.length, at.proto_register).in_set("self").masquerade();
   rules.emplace_back("nat_post", own_port);
   NftRule between;
-  between.meta(NFT_META_IIFNAME).in_set("ourbr").payload(Base::network, at.destination_offset, at.length).in_set(
-      "ournets").accept();
+  between.meta(NFT_META_IIFNAME)
+      .in_set("ourbr")
+      .payload(Base::network, at.destination_offset, at.length)
+      .in_set("ournets")
+      .accept();
   rules.emplace_back("nat_post", between);
-  rules.emplace_back("nat_post",
-                     NftRule().meta(NFT_META_IIFNAME).map_to("snatbr", nft::r1).snat(at.family, nft::r1));
+  rules.emplace_back("nat_post", NftRule().meta(NFT_META_IIFNAME).map_to("snatbr", nft::r1).snat(at.family, nft::r1));
   rules.emplace_back("nat_post", interface_in(NFT_META_IIFNAME, "masqbr").masquerade());
 }
 
@@ -134,7 +139,8 @@ void add_forward_rules(Rules& rules, const Layout& at, bool drop_foreign_forward
   // NF_CT_STATE_BIT of established and related, as linux/netfilter/nf_conntrack_common.h counts them.
   constexpr std::uint32_t kReplies = 1u << (IP_CT_ESTABLISHED + 1) | 1u << (IP_CT_RELATED + 1);
   rules.emplace_back("forward_", NftRule().ct(NFT_CT_STATE).bitwise(kReplies, 0).compare(Compare::neq, 0u).accept());
-  rules.emplace_back("forward_", NftRule().meta(NFT_META_MARK).bitwise(kAcceptMark, 0).compare(Compare::neq, 0u).accept());
+  rules.emplace_back("forward_",
+                     NftRule().meta(NFT_META_MARK).bitwise(kAcceptMark, 0).compare(Compare::neq, 0u).accept());
   rules.emplace_back("forward_", NftRule().meta(NFT_META_OIFNAME).verdict_map("in_br"));
   rules.emplace_back("forward_", NftRule().meta(NFT_META_IIFNAME).verdict_map("out_br"));
   if (drop_foreign_forward) {
@@ -173,8 +179,11 @@ Rules all_rules(NftFamily family, bool drop_foreign_forward) {
   if (family == NftFamily::ip) {
     for (std::uint32_t offset : {at.destination_offset, at.source_offset}) {
       NftRule rule;
-      rule.not_interface(NFT_META_IIFNAME, "lo").payload(Base::network, offset, 1).compare(
-          Compare::eq, std::string_view("\x7f", 1)).counter().drop();
+      rule.not_interface(NFT_META_IIFNAME, "lo")
+          .payload(Base::network, offset, 1)
+          .compare(Compare::eq, std::string_view("\x7f", 1))
+          .counter()
+          .drop();
       rules.emplace_back("raw_pre", rule);
     }
   }
@@ -184,8 +193,13 @@ Rules all_rules(NftFamily family, bool drop_foreign_forward) {
 
 std::vector<NftChain> all_chains(NftFamily family) {
   std::vector<NftChain> chains{
-      {"do_dnat", "", 0, 0},       {"in_nat", "", 0, 0},      {"in_direct", "", 0, 0},    {"in_routed", "", 0, 0},
-      {"in_unprot", "", 0, 0},     {"in_internal", "", 0, 0}, {"out_internal", "", 0, 0},
+      {"do_dnat", "", 0, 0},
+      {"in_nat", "", 0, 0},
+      {"in_direct", "", 0, 0},
+      {"in_routed", "", 0, 0},
+      {"in_unprot", "", 0, 0},
+      {"in_internal", "", 0, 0},
+      {"out_internal", "", 0, 0},
       {"nat_pre", "nat", NF_INET_PRE_ROUTING, -100},
       {"nat_out", "nat", NF_INET_LOCAL_OUT, -100},
       {"nat_post", "nat", NF_INET_POST_ROUTING, 100},

@@ -123,8 +123,8 @@ void check_config(const IpamConfig& config, bool enable_ipv6, std::vector<std::s
         findings.push_back(fmt::format("invalid ip-range {}: CIDR block is bigger than its parent subnet {}",
                                        range->str(), subnet->str()));
       else if (!subnet->contains(*range))
-        findings.push_back(fmt::format("invalid ip-range {}: parent subnet {} doesn't contain ip-range", range->str(),
-                                       subnet->str()));
+        findings.push_back(
+            fmt::format("invalid ip-range {}: parent subnet {} doesn't contain ip-range", range->str(), subnet->str()));
     }
   }
   auto check_address = [&](const std::string& label, const std::string& text) {
@@ -133,12 +133,11 @@ void check_config(const IpamConfig& config, bool enable_ipv6, std::vector<std::s
     else if (address->family() != subnet->address.family())
       findings.push_back(fmt::format("invalid {}: parent subnet is an {} block", label, kind));
     else if (!subnet->contains(*address))
-      findings.push_back(fmt::format("invalid {}: parent subnet {} doesn't contain this address", label,
-                                     subnet->str()));
+      findings.push_back(
+          fmt::format("invalid {}: parent subnet {} doesn't contain this address", label, subnet->str()));
   };
   if (!config.gateway.empty()) check_address("gateway " + config.gateway, config.gateway);
-  for (const auto& [name, address] : config.auxiliary_addresses)
-    check_address("auxiliary address " + name, address);
+  for (const auto& [name, address] : config.auxiliary_addresses) check_address("auxiliary address " + name, address);
 }
 
 }  // namespace

@@ -122,7 +122,8 @@ TEST(PortAllocator, KnowsWhatOverlaps) {
   EXPECT_EQ(ports.allocate(any)[0].host_port, 42003);
   EXPECT_EQ(failure_of([&] { ports.allocate(any); }), "all ports are allocated");
   PortRequest loopback{"tcp", 80, {IpAddress::parse("127.0.0.1")}, 42002, 42002};
-  EXPECT_EQ(failure_of([&] { ports.allocate(loopback); }), "Bind for 127.0.0.1:42002 failed: port is already allocated");
+  EXPECT_EQ(failure_of([&] { ports.allocate(loopback); }),
+            "Bind for 127.0.0.1:42002 failed: port is already allocated");
   PortRequest udp{"udp", 80, {IpAddress::any(Family::v4)}, 42002, 42002};
   EXPECT_EQ(ports.allocate(udp).size(), 1u);
   ports.release("tcp", IpAddress::any(Family::v4), 42002);
@@ -132,7 +133,8 @@ TEST(PortAllocator, KnowsWhatOverlaps) {
 TEST(ResolvConf, DropsTheHostsLoopbackServers) {
   ResolvSettings settings;
   settings.host_path = "/etc/resolv.conf";
-  settings.host_text = "nameserver 127.0.0.53\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nsearch a b\noptions edns0\n";
+  settings.host_text =
+      "nameserver 127.0.0.53\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nsearch a b\noptions edns0\n";
   const std::string text = render_resolv_conf(settings);
   EXPECT_NE(text.find("\nnameserver 10.0.0.1\nsearch a b\noptions edns0\n"), std::string::npos) << text;
   EXPECT_EQ(text.find("127.0.0.53"), std::string::npos);

@@ -51,12 +51,12 @@ inline Error host_mode_is_fixed() {
           "cannot connect container to host network - container must be created in host network mode"};
 }
 inline Error host_mode_not_disconnected() {
-  return {Errc::conflict,
-          "container cannot be disconnected from host network or connected to host network"};
+  return {Errc::conflict, "container cannot be disconnected from host network or connected to host network"};
 }
 inline Error shares_namespace() {
-  return {Errc::conflict,
-          "container sharing network namespace with another container or host cannot be connected to any other network"};
+  return {
+      Errc::conflict,
+      "container sharing network namespace with another container or host cannot be connected to any other network"};
 }
 inline Error none_is_alone() {
   return {Errc::conflict,
@@ -66,7 +66,6 @@ inline constexpr std::string_view kSetupFailed = "failed to set up container net
 inline std::string external_connectivity(std::string_view name, std::string_view endpoint_id) {
   return fmt::format("driver failed programming external connectivity on endpoint {} ({})", name, endpoint_id);
 }
-inline constexpr std::string_view kPortsDiscarded =
-    "Published ports are discarded when using host network mode";
+inline constexpr std::string_view kPortsDiscarded = "Published ports are discarded when using host network mode";
 
 }  // namespace gantry::network

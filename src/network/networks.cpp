@@ -284,12 +284,14 @@ void Networks::validate(const AttachRequest& request) const {
       findings.emplace_back("user-specified IP address is supported on user-defined networks only");
     if (!user_defined && !settings.aliases.empty())
       findings.emplace_back("network-scoped aliases are only supported for user-defined networks");
-    for (const auto& [text, family] : {std::pair(settings.ipv4_address, Family::v4), {settings.ipv6_address, Family::v6}}) {
+    for (const auto& [text, family] :
+         {std::pair(settings.ipv4_address, Family::v4), {settings.ipv6_address, Family::v6}}) {
       if (text.empty()) continue;
       auto ip = IpAddress::find(text);
       if (!ip || ip->family() != family)
         findings.push_back(fmt::format("invalid {} address: {}", family == Family::v4 ? "IPv4" : "IPv6", text));
-      else if (user_defined && net != nullptr && (net->range(family) == nullptr || !net->range(family)->subnet().contains(*ip)))
+      else if (user_defined && net != nullptr &&
+               (net->range(family) == nullptr || !net->range(family)->subnet().contains(*ip)))
         findings.push_back(fmt::format("no configured subnet contains IP address {}", text));
     }
     if (!settings.mac_address.empty() && !MacAddress::find(settings.mac_address))

@@ -41,7 +41,8 @@ void check_options(const std::map<std::string, std::string>& options) {
       auto mtu = parse_int(value);
       if (!mtu || *mtu < 0 || *mtu > 65535) throw bad("not a number of bytes");
     }
-    if (key.ends_with(".host_binding_ipv4") && !value.empty() && !IpAddress::find(value)) throw bad("not an IP address");
+    if (key.ends_with(".host_binding_ipv4") && !value.empty() && !IpAddress::find(value))
+      throw bad("not an IP address");
     if (key == "com.docker.network.host_ipv4" || key == "com.docker.network.host_ipv6")
       if (!IpAddress::find(value)) throw bad("not an IP address");
     if (key.find(".gateway_mode_ipv") != std::string::npos && value != "nat" && value != "nat-unprotected" &&
@@ -59,7 +60,8 @@ void check_options(const std::map<std::string, std::string>& options) {
 // fd<40 bits that belong to this installation>::/48, as RFC 4193 wants it.
 AddressPool own_ipv6_pool(const std::string& installation) {
   const std::string digits = installation.substr(0, 10);
-  const std::string text = fmt::format("fd{}:{}:{}::/48", digits.substr(0, 2), digits.substr(2, 4), digits.substr(6, 4));
+  const std::string text =
+      fmt::format("fd{}:{}:{}::/48", digits.substr(0, 2), digits.substr(2, 4), digits.substr(6, 4));
   return {Cidr::parse(text), 64};
 }
 
@@ -96,9 +98,10 @@ Task<Networks::Created> Networks::State::create_network(NetworkSpec spec) {
   for (const auto& [id, net] : networks) {
     if (net.row.name == row.name) throw network_exists(row.name);
     if (net.row.bridge == row.bridge && !row.bridge.empty())
-      throw Error(Errc::forbidden, fmt::format("cannot create network {} ({}): conflicts with network {} ({}): networks "
-                                               "have same bridge name",
-                                               row.id, row.bridge, id, net.row.bridge));
+      throw Error(Errc::forbidden,
+                  fmt::format("cannot create network {} ({}): conflicts with network {} ({}): networks "
+                              "have same bridge name",
+                              row.id, row.bridge, id, net.row.bridge));
   }
   std::vector<std::string> own_bridges;
   for (const auto& [id, net] : networks)
@@ -169,20 +172,21 @@ void Networks::State::choose_subnets(db::NetworkRow& row, const NetworkSpec& spe
 
 Task<void> Networks::State::make_network(db::NetworkRow row) {
   co_await lanes.db.run([this, row] { db::insert_network(db, row); });
-  FAILPOINT("network.create.after_row");
   enter_network(row);
   Net& net = networks.at(row.id);
   net.leaving = true;  // not there for others until it is complete
   KernelPtr to = kernel;
   std::exception_ptr failure;
   try {
-    co_await lanes.net.run([to, spec = net.bridge_spec(options.mtu), rules = net.rules(), ipv6 = row.enable_ipv6, this] {
-      std::vector<std::string> changes;
-      ensure_bridge(to->route, spec, changes);
-      FAILPOINT("network.create.after_bridge");
-      to->firewall.add_bridge(rules);
-      if (ipv6 && options.ip_forward) enable_forwarding(Family::v6);
-    });
+    FAILPOINT("network.create.after_row");
+    co_await lanes.net.run(
+        [to, spec = net.bridge_spec(options.mtu), rules = net.rules(), ipv6 = row.enable_ipv6, this] {
+          std::vector<std::string> changes;
+          ensure_bridge(to->route, spec, changes);
+          FAILPOINT("network.create.after_bridge");
+          to->firewall.add_bridge(rules);
+          if (ipv6 && options.ip_forward) enable_forwarding(Family::v6);
+        });
   } catch (const Error&) {
     failure = std::current_exception();
   }

@@ -97,9 +97,9 @@ Task<AttachResult> Networks::State::attach_own(AttachRequest request) {
   Files files = files_for(request, own.endpoints);
   co_await lanes.db.run(
       [this, row = own.sandbox, endpoints = own.endpoints] { db::insert_sandbox(db, row, endpoints); });
-  FAILPOINT("network.attach.after_row");
   std::exception_ptr failure;
   try {
+    FAILPOINT("network.attach.after_row");
     co_await build(own, std::move(files));
     FAILPOINT("network.attach.after_kernel");
   } catch (const Error&) {
@@ -116,8 +116,8 @@ Task<AttachResult> Networks::State::attach_own(AttachRequest request) {
     tell("connect", net->second, request.container_id);
     const auto address = IpAddress::find(endpoint.ip_address);
     if (watchers && address)
-      watchers->spawn("network.announce", announce_again(net->second.row.bridge, *address,
-                                                         MacAddress::find(endpoint.mac_address).value()));
+      watchers->spawn("network.announce",
+                      announce_again(net->second.row.bridge, *address, MacAddress::find(endpoint.mac_address).value()));
   }
   co_return std::move(result);
 }

@@ -58,8 +58,7 @@ Task<Endpoint> Networks::State::connect(std::string network, AttachRequest reque
   request.networks = {{net.row.name, settings}};
 
   Plan one(this);
-  const std::string interface =
-      free_interface(member, net.option("com.docker.network.container_iface_prefix", "eth"));
+  const std::string interface = free_interface(member, net.option("com.docker.network.container_iface_prefix", "eth"));
   one.endpoints.push_back(plan_endpoint(net, request, settings, interface));
   one.settings.push_back(settings);
   const std::string id = one.endpoints[0].id;
@@ -73,7 +72,6 @@ Task<Endpoint> Networks::State::connect(std::string network, AttachRequest reque
 Task<void> Networks::State::join_network(Plan one, AttachRequest request) {
   const db::EndpointRow row = one.endpoints[0];
   co_await lanes.db.run([this, row] { db::insert_endpoint(db, row); });
-  FAILPOINT("network.connect.after_row");
   std::vector<std::string> lines;
   for (const auto& line : hosts_lines(request, {row}))
     if (line.address == row.address || line.address == row.address6)
@@ -82,13 +80,14 @@ Task<void> Networks::State::join_network(Plan one, AttachRequest request) {
   const sys::Path path = options.netns_directory / request.container_id;
   std::exception_ptr failure;
   try {
-    co_await lanes.net.run([to, path, spec = interface_spec(row, one.settings[0]), lines,
-                            directory = request.container_directory] {
-      add_interface(to->route, path, spec);
-      FAILPOINT("network.connect.after_interface");
-      change_hosts(directory, lines, {});
-      to->announcer.announce(spec.bridge, spec.address.address, spec.mac);
-    });
+    FAILPOINT("network.connect.after_row");
+    co_await lanes.net.run(
+        [to, path, spec = interface_spec(row, one.settings[0]), lines, directory = request.container_directory] {
+          add_interface(to->route, path, spec);
+          FAILPOINT("network.connect.after_interface");
+          change_hosts(directory, lines, {});
+          to->announcer.announce(spec.bridge, spec.address.address, spec.mac);
+        });
   } catch (const Error&) {
     failure = std::current_exception();
   }

@@ -71,8 +71,8 @@ void Networks::State::release(const db::EndpointRow& row) {
   }
 }
 
-db::EndpointRow Networks::State::plan_endpoint(Net& net, const AttachRequest& request,
-                                               const EndpointSettings& settings, const std::string& interface) {
+db::EndpointRow Networks::State::plan_endpoint(Net& net, const AttachRequest& request, const EndpointSettings& settings,
+                                               const std::string& interface) {
   if (!net.is_bridge()) throw none_is_alone();
   db::EndpointRow row;
   row.id = random_id();
@@ -288,7 +288,8 @@ Files Networks::State::files_for(const AttachRequest& request, const std::vector
       host && files.resolv.servers.empty() && files.resolv.search.empty() && files.resolv.options.empty();
   for (const auto& row : rows) {
     files.resolv.ipv6 = files.resolv.ipv6 || !row.address6.empty();
-    files.resolv.internal = files.resolv.internal || (options.embedded_dns && !networks.at(row.network_id).row.predefined);
+    files.resolv.internal =
+        files.resolv.internal || (options.embedded_dns && !networks.at(row.network_id).row.predefined);
   }
   return files;
 }

@@ -3,11 +3,11 @@
 
 #include <unistd.h>
 
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/rtnetlink.h>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
 
 #include "async/readable.hpp"
 #include "base/ids.hpp"
@@ -108,7 +108,8 @@ Task<void> Networks::State::make_predefined(std::vector<Cidr> occupied, std::opt
                      {"com.docker.network.driver.mtu", std::to_string(options.mtu)}};
       Cidr address;  // the bridge's own, in its subnet
       if (!options.bip.empty()) address = Cidr::parse(options.bip, "bip");
-      else if (!row.pools.empty()) address = {IpAddress::parse(row.pools[0].gateway), Cidr::parse(row.pools[0].subnet).length};
+      else if (!row.pools.empty())
+        address = {IpAddress::parse(row.pools[0].gateway), Cidr::parse(row.pools[0].subnet).length};
       else if (on_bridge) address = *on_bridge;
       if (address.empty()) {
         auto subnet = plan_of_subnets.find(Family::v4, used_subnets(), occupied);
@@ -204,9 +205,8 @@ Task<RecoverReport> Networks::State::recover(std::set<std::string> running) {
   members.clear();
   ports = PortAllocator(PortAllocator::host_range());
 
-  auto [network_rows, sandbox_rows, endpoint_rows] = co_await lanes.db.run([this] {
-    return std::tuple(db::load_networks(db), db::load_sandboxes(db), db::load_endpoints(db));
-  });
+  auto [network_rows, sandbox_rows, endpoint_rows] = co_await lanes.db.run(
+      [this] { return std::tuple(db::load_networks(db), db::load_sandboxes(db), db::load_endpoints(db)); });
   std::vector<std::string> bridges{options.bridge_name};
   for (const auto& row : network_rows) {
     enter_network(row);
@@ -287,7 +287,8 @@ Task<RecoverReport> Networks::State::recover(std::set<std::string> running) {
     to->firewall.rebuild();
     sweep_orphans(*to, options.netns_directory, job.sandboxes, job.interfaces, job.bridge_names, out);
     for (const auto& name : job.sandboxes)
-      if (!sys::is_netns(options.netns_directory / name)) out.problems.push_back("namespace of " + name + " is not mounted");
+      if (!sys::is_netns(options.netns_directory / name))
+        out.problems.push_back("namespace of " + name + " is not mounted");
     if (!job.freed.empty()) forget_flows(job.freed);
     return out;
   });

@@ -13,11 +13,11 @@
 #include "async/task_group.hpp"
 #include "db/network_rows.hpp"
 #include "network/bridge.hpp"
+#include "network/files.hpp"
 #include "network/firewall.hpp"
 #include "network/ipam.hpp"
 #include "network/networks.hpp"
 #include "network/ports.hpp"
-#include "network/files.hpp"
 #include "network/sandbox.hpp"
 
 /// What Networks holds; only its own .cpp files see this.
@@ -142,10 +142,10 @@ struct Networks::State {
   SubnetPlan plan_of_subnets;
   PortAllocator ports;
   KernelPtr kernel;
-  std::map<std::string, Net> networks;     // by id
-  std::map<std::string, Member> members;   // by container id
-  std::multiset<std::string> arriving;     // networks that a container is being connected to
-  async::Mutex admin;                      // create and remove, one at a time
+  std::map<std::string, Net> networks;    // by id
+  std::map<std::string, Member> members;  // by container id
+  std::multiset<std::string> arriving;    // networks that a container is being connected to
+  async::Mutex admin;                     // create and remove, one at a time
   async::Mutex healing;
   std::unique_ptr<async::TaskGroup> watchers;
 };

@@ -1,7 +1,6 @@
 #include "network/networks.hpp"
 
-#include <fstream>
-
+#include "base/failpoint.hpp"
 #include "db/network_rows.hpp"
 #include "network/ports.hpp"
 #include "network/world_for_test.hpp"
@@ -76,6 +75,24 @@ TEST_F(DefaultBridge, OthersCannotFlushTheTables) {
   EXPECT_EQ(elements("in_br"), 1u);
 }
 
+TEST_F(DefaultBridge, TwoEnginesLiveSideBySide) {
+  Options other = options;
+  other.bridge_name = "gt1";
+  other.table_name = "gantry-other";
+  other.netns_directory = directory / "other-netns";
+  db::Db other_db(directory / "other.db");
+  Networks second(other, other_db, lanes, loop.get_executor());
+  EXPECT_TRUE(run(second.recover({})).problems.empty());
+  EXPECT_EQ(second.get("bridge").ipam.at(0).subnet, "172.18.0.0/16");
+  recover();
+  EXPECT_NE(shell("ip link show gt1").find("UP"), std::string::npos);
+  run(second.stop());
+  other.table_name = options.table_name;  // in use by the first
+  Networks third(other, other_db, lanes, loop.get_executor());
+  EXPECT_THROW(run(third.recover({})), Error);
+  shell("ip link del gt1");
+}
+
 TEST_F(DefaultBridge, AttachGivesAddressFilesAndNamespace) {
   AttachRequest web = request("web");
   web.exposed_ports = {"80/tcp", "81/tcp"};
@@ -148,10 +165,10 @@ TEST_P(Reachability, PublishedPortsAreReachableAndOthersAreNot) {
   EXPECT_EQ(ask(neighbour, "172.17.0.2", 81), "");     // not published at all
   EXPECT_EQ(ask("", "10.200.0.1", 18080), "peer=10.200.0.1");
   EXPECT_EQ(ask("", "172.17.0.2", 81), "peer=172.17.0.1");
-  EXPECT_EQ(ask(inside, "10.200.0.1", 18080), "peer=172.17.0.1");                       // its own port: hairpin
-  EXPECT_NE(ask(other.attachment.netns_path, "10.200.0.1", 18080), "");                 // a neighbour on the bridge
-  EXPECT_EQ(ask(other.attachment.netns_path, "172.17.0.2", 81), "peer=172.17.0.3");     // icc
-  EXPECT_EQ(ask(inside, "10.200.0.2", 9000), "peer=10.200.0.1");                        // masqueraded
+  EXPECT_EQ(ask(inside, "10.200.0.1", 18080), "peer=172.17.0.1");                    // its own port: hairpin
+  EXPECT_NE(ask(other.attachment.netns_path, "10.200.0.1", 18080), "");              // a neighbour on the bridge
+  EXPECT_EQ(ask(other.attachment.netns_path, "172.17.0.2", 81), "peer=172.17.0.3");  // icc
+  EXPECT_EQ(ask(inside, "10.200.0.2", 9000), "peer=10.200.0.1");                     // masqueraded
 
   detach(web.container_id);
   EXPECT_EQ(ask(neighbour, "10.200.0.1", 18080), "");
@@ -187,7 +204,8 @@ TEST_F(DefaultBridge, PortConflictsHaveDockersTexts) {
   BoundPort taken = bind_host_port("tcp", IpAddress::any(Family::v4), 18091);
   ASSERT_EQ(taken.error, 0);
   b.port_bindings = {{"80/tcp", {{"0.0.0.0", "18091"}}}};
-  EXPECT_NE(failure_of(b).find("failed to bind host port 0.0.0.0:18091/tcp: address already in use"), std::string::npos);
+  EXPECT_NE(failure_of(b).find("failed to bind host port 0.0.0.0:18091/tcp: address already in use"),
+            std::string::npos);
   b.port_bindings.clear();
   EXPECT_EQ(attach(b).attachment.endpoints[0].ip_address, "172.17.0.3");
 }
@@ -329,6 +347,40 @@ TEST_F(DefaultBridge, FailedAttachLeavesNothing) {
   EXPECT_TRUE(sys::list_directory(options.netns_directory).empty());
   web.networks.clear();
   EXPECT_EQ(attach(web).attachment.endpoints[0].ip_address, "172.17.0.2");
+}
+
+TEST_F(DefaultBridge, AttachAndDetachInterruptedAnywhereLeaveNothing) {
+  for (const char* point : {"network.attach.after_row", "network.sandbox.after_veth", "network.attach.after_sandbox",
+                            "network.attach.after_kernel"}) {
+    AttachRequest web = request("web");
+    web.port_bindings = {{"80/tcp", {{"", "18080"}}}};
+    arm_failpoints(std::string(point) + "=error");
+    EXPECT_NE(failure_of(web), "no failure") << point;
+    arm_failpoints("");
+    EXPECT_TRUE(db::load_sandboxes(*db).empty()) << point;
+    EXPECT_TRUE(sys::list_directory(options.netns_directory).empty()) << point;
+    EXPECT_EQ(elements("pub_any"), 0u) << point;
+    EXPECT_EQ(attach(web).attachment.endpoints[0].ip_address, "172.17.0.2") << point;
+    detach(web.container_id);
+  }
+  for (const char* point : {"network.detach.after_unpublish", "network.detach.after_kernel"}) {
+    AttachRequest web = request("web");
+    web.port_bindings = {{"80/tcp", {{"", "18080"}}}};
+    attach(web);
+    arm_failpoints(std::string(point) + "=error");
+    EXPECT_THROW(detach(web.container_id), Error) << point;
+    arm_failpoints("");
+    detach(web.container_id);
+    EXPECT_TRUE(db::load_sandboxes(*db).empty()) << point;
+    EXPECT_EQ(attach(web).attachment.endpoints[0].ip_address, "172.17.0.2") << point;
+    arm_failpoints(std::string(point) + "=error");
+    EXPECT_THROW(detach(web.container_id), Error) << point;
+    arm_failpoints("");
+    restart();
+    recover();
+    EXPECT_TRUE(db::load_sandboxes(*db).empty()) << point;
+    EXPECT_TRUE(sys::list_directory(options.netns_directory).empty()) << point;
+  }
 }
 
 TEST_F(DefaultBridge, UserDefinedNetworksAreIsolatedAndComeAndGo) {

@@ -222,8 +222,7 @@ BoundPort bind_host_port(const std::string& proto, const IpAddress& host_ip, std
   // Attached before bind(2): nobody gets an answer before the container can give it.
   sock_filter drop_all[] = {{BPF_RET | BPF_K, 0, 0, 0}};
   const sock_fprog program{1, drop_all};
-  if (::setsockopt(fd.get(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0)
-    return {sys::Fd(), errno};
+  if (::setsockopt(fd.get(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0) return {sys::Fd(), errno};
   socklen_t length = 0;
   const sockaddr_storage address = socket_address(host_ip, port, length);
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0) return {sys::Fd(), errno};
@@ -234,7 +233,8 @@ BoundPort bind_host_port(const std::string& proto, const IpAddress& host_ip, std
 bool host_has_ipv6() {
   static const bool has = [] {
     sys::Fd fd(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    return static_cast<bool>(fd) && sys::try_read_small("/proc/sys/net/ipv6/conf/all/disable_ipv6").value_or("1")[0] == '0';
+    return static_cast<bool>(fd) &&
+           sys::try_read_small("/proc/sys/net/ipv6/conf/all/disable_ipv6").value_or("1")[0] == '0';
   }();
   return has;
 }

@@ -6,12 +6,12 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/if_packet.h>
+#include <linux/netlink.h>
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <netinet/if_ether.h>
-#include <linux/if_packet.h>
-#include <linux/netlink.h>
 #include <sys/socket.h>
 
 #include <fmt/format.h>
@@ -69,8 +69,7 @@ void configure_inner(sys::NetlinkSocket& inside, const InterfaceSpec& spec) {
   for (const auto& [name, value] : spec.sysctls) sys::write_existing("/proc/sys/" + name, value);
   const int index = index_of(inside, spec.inner_name);
   sys::NetlinkBatch batch;
-  if (!spec.address.empty())
-    sys::add_address(batch, index, spec.address.address.bytes(), spec.address.length);
+  if (!spec.address.empty()) sys::add_address(batch, index, spec.address.address.bytes(), spec.address.length);
   if (!spec.address6.empty()) sys::add_address(batch, index, spec.address6.address.bytes(), spec.address6.length);
   for (const Cidr& extra : spec.link_local) sys::add_address(batch, index, extra.address.bytes(), extra.length);
   sys::add_link_change(batch, {.index = index, .name = spec.inner_name, .up = true});

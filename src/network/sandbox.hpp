@@ -18,13 +18,13 @@ struct InterfaceSpec {
   std::string inner_name;
   std::string bridge;
   MacAddress mac;
-  Cidr address;   // empty: none
+  Cidr address;  // empty: none
   Cidr address6;
   std::vector<Cidr> link_local;
   IpAddress gateway;  // empty: no default route this way
   IpAddress gateway6;
   unsigned mtu = 0;
-  bool isolated = false;  // may not talk to the bridge's other isolated ports
+  bool isolated = false;                                     // may not talk to the bridge's other isolated ports
   std::vector<std::pair<std::string, std::string>> sysctls;  // path below /proc/sys and value
 };
 

@@ -22,19 +22,19 @@ struct AddressPool {
 
 /// What the daemon's configuration decides. Two engines can live side by side if the names and directories differ.
 struct Options {
-  std::string bridge_name = "gantry0";  // interface of the default bridge; "none": there is no default bridge
-  std::string table_name = "gantry";    // nftables: ip and ip6 <name>, and <name>-user for the administrator
-  std::string bip;                      // "172.17.0.1/16": the default bridge's address; empty: chosen
-  std::string fixed_cidr;               // part of the default bridge's subnet that containers get addresses from
+  std::string bridge_name = "gantry0";     // interface of the default bridge; "none": there is no default bridge
+  std::string table_name = "gantry";       // nftables: ip and ip6 <name>, and <name>-user for the administrator
+  std::string bip;                         // "172.17.0.1/16": the default bridge's address; empty: chosen
+  std::string fixed_cidr;                  // part of the default bridge's subnet that containers get addresses from
   std::vector<AddressPool> address_pools;  // empty: default_address_pools()
   unsigned mtu = 1500;
   bool icc = true;
   bool ip_masq = true;
-  bool ip_forward = true;          // switch the host's IPv4 forwarding on if it is off
+  bool ip_forward = true;           // switch the host's IPv4 forwarding on if it is off
   bool ip_forward_no_drop = false;  // having switched it on, do not drop what is forwarded between other interfaces
-  bool relay = true;               // serve loopback and IPv6 host addresses by the shim's relay (--userland-proxy)
-  std::string default_bind_ip;     // --ip; empty or 0.0.0.0: 0.0.0.0 and [::]
-  bool embedded_dns = false;       // the shim answers at 127.0.0.11 in user-defined networks
+  bool relay = true;                // serve loopback and IPv6 host addresses by the shim's relay (--userland-proxy)
+  std::string default_bind_ip;      // --ip; empty or 0.0.0.0: 0.0.0.0 and [::]
+  bool embedded_dns = false;        // the shim answers at 127.0.0.11 in user-defined networks
   std::vector<std::string> dns;
   std::vector<std::string> dns_search;
   std::vector<std::string> dns_options;

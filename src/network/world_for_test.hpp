@@ -16,10 +16,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <gtest/gtest.h>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
-#include <gtest/gtest.h>
 
 #include <linux/netlink.h>
 
@@ -161,7 +161,8 @@ class World : public ::testing::Test {
     if (networks) run(networks->stop());
     networks.reset();
     if (std::filesystem::exists(options.netns_directory))
-      for (const auto& name : sys::list_directory(options.netns_directory)) sys::remove_netns(options.netns_directory / name);
+      for (const auto& name : sys::list_directory(options.netns_directory))
+        sys::remove_netns(options.netns_directory / name);
     shell("ip link del gt0; nft delete table ip gantry-test; nft delete table ip6 gantry-test");
     std::filesystem::remove_all(directory);
   }

@@ -60,7 +60,8 @@ void Relay::State::watch(int fd, std::uint32_t events, RelayItem* item) {
   epoll_event event{};
   event.events = events;
   event.data.ptr = item;
-  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0) throw Error::from_errno(errno, "watching a relay socket");
+  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+    throw Error::from_errno(errno, "watching a relay socket");
 }
 
 void Relay::State::forget(int fd) noexcept { ::epoll_ctl(epoll.get(), EPOLL_CTL_DEL, fd, nullptr); }

@@ -68,8 +68,8 @@ struct Relay::State {
   std::unordered_map<Connection*, std::unique_ptr<Connection>> connections;
   std::list<std::unique_ptr<UdpClient>> udp_clients;  // longest idle first
   std::vector<std::unique_ptr<RelayItem>> retired;
-  std::set<RelayItem*> dead;             // retired in this round
-  std::set<Connection*> unfinished;      // had more to carry than their share of this round
+  std::set<RelayItem*> dead;         // retired in this round
+  std::set<Connection*> unfinished;  // had more to carry than their share of this round
 };
 
 /// A timer for idle clients and paused listeners, and the wake-up for unfinished connections.

@@ -111,8 +111,8 @@ Relay::State::Connection::Progress Relay::State::Connection::pump(Direction& way
   if (way.closed) return Progress::idle;
   for (int i = 0; i < kSplicesPerRound; ++i) {
     if (way.buffered > 0) {
-      const ssize_t n = ::splice(way.pipe_out.get(), nullptr, way.to, nullptr, way.buffered,
-                                 SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+      const ssize_t n =
+          ::splice(way.pipe_out.get(), nullptr, way.to, nullptr, way.buffered, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
       if (n < 0) return errno == EAGAIN ? Progress::idle : Progress::broken;
       way.buffered -= static_cast<std::size_t>(n);
       continue;

@@ -47,9 +47,10 @@ sys::Fd connected(const char* ip, std::uint16_t port, int type) {
   ::inet_pton(AF_INET, ip, &v4_address.sin_addr);
   const timeval limit{5, 0};
   ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-  EXPECT_EQ(::connect(fd.get(), v6 ? reinterpret_cast<sockaddr*>(&v6_address) : reinterpret_cast<sockaddr*>(&v4_address),
-                      v6 ? sizeof v6_address : sizeof v4_address),
-            0);
+  EXPECT_EQ(
+      ::connect(fd.get(), v6 ? reinterpret_cast<sockaddr*>(&v6_address) : reinterpret_cast<sockaddr*>(&v4_address),
+                v6 ? sizeof v6_address : sizeof v4_address),
+      0);
   return fd;
 }
 
@@ -132,7 +133,9 @@ TEST(Relay, CarriesManyBytesBothWaysAndEachEndOfStream) {
 
 TEST(Relay, ClosedTargetResetsTheClient) {
   std::uint16_t target = 0, published = 0;
-  { sys::Fd gone = bound("127.0.0.1", SOCK_STREAM, target); }
+  {
+    sys::Fd gone = bound("127.0.0.1", SOCK_STREAM, target);
+  }
   sys::Fd listener = bound("127.0.0.1", SOCK_STREAM, published);
   Running relay(one(port("tcp", std::move(listener), target)));
   sys::Fd client = connected("127.0.0.1", published, SOCK_STREAM);
@@ -179,7 +182,8 @@ TEST(Relay, AnswersUdpClientsFromTheAddressTheyAsked) {
       sockaddr_in peer{};
       socklen_t length = sizeof peer;
       const ssize_t n = ::recvfrom(server.get(), buffer, sizeof buffer, 0, reinterpret_cast<sockaddr*>(&peer), &length);
-      if (n >= 0) ::sendto(server.get(), buffer, static_cast<std::size_t>(n), 0, reinterpret_cast<sockaddr*>(&peer), length);
+      if (n >= 0)
+        ::sendto(server.get(), buffer, static_cast<std::size_t>(n), 0, reinterpret_cast<sockaddr*>(&peer), length);
     }
   });
   for (const char* ip : {"127.0.0.1", "127.0.0.2"}) {

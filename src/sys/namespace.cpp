@@ -66,7 +66,7 @@ void remove_netns(const Path& path) {
 }
 
 bool is_netns(const Path& path) {
-  struct statfs info {};
+  struct statfs info{};
   return ::statfs(path.c_str(), &info) == 0 && info.f_type == NSFS_MAGIC;
 }
 

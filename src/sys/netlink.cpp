@@ -166,8 +166,8 @@ void NetlinkSocket::send_bytes(const std::vector<char>& bytes) {
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;
   for (;;) {
-    const ssize_t n = ::sendto(fd_.get(), bytes.data(), bytes.size(), 0, reinterpret_cast<sockaddr*>(&kernel),
-                               sizeof kernel);
+    const ssize_t n =
+        ::sendto(fd_.get(), bytes.data(), bytes.size(), 0, reinterpret_cast<sockaddr*>(&kernel), sizeof kernel);
     if (n >= 0) return;
     if (errno != EINTR) throw Error::from_errno(errno, "sending to netlink");
   }

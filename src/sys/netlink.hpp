@@ -41,7 +41,9 @@ class NetlinkBatch {
   std::size_t count() const noexcept { return count_; }
   std::size_t size() const noexcept { return bytes_.size(); }
   /// What was added since `from` (a former size()), encoded.
-  std::string encoded(std::size_t from) const { return {bytes_.begin() + static_cast<std::ptrdiff_t>(from), bytes_.end()}; }
+  std::string encoded(std::size_t from) const {
+    return {bytes_.begin() + static_cast<std::ptrdiff_t>(from), bytes_.end()};
+  }
 
  private:
   friend class NetlinkSocket;
@@ -100,9 +102,9 @@ class NetlinkSocket {
   explicit NetlinkSocket(int protocol, const std::vector<int>& groups = {});
 
   struct Failure {
-    int error = 0;      // errno value
-    std::string text;   // the kernel's explanation, or empty
-    std::string note;   // which message
+    int error = 0;     // errno value
+    std::string text;  // the kernel's explanation, or empty
+    std::string note;  // which message
   };
   /// Sends all messages; every one that failed is returned. Later ones are tried even if earlier ones fail
   /// (rtnetlink), or all fail together (nftables batches).
@@ -142,7 +144,7 @@ struct LinkInfo {
   int master = 0;
   bool up = false;
   bool running = false;  // and has a carrier
-  std::string mac;  // six raw bytes
+  std::string mac;       // six raw bytes
   std::uint32_t mtu = 0;
 };
 
@@ -173,8 +175,8 @@ std::vector<RouteInfo> list_routes(NetlinkSocket& socket);
 LinkInfo parse_link(const NetlinkMessage& message);
 
 struct LinkChange {
-  int index = 0;            // or
-  std::string name = {};    // the link's name if index is 0
+  int index = 0;          // or
+  std::string name = {};  // the link's name if index is 0
   std::optional<bool> up = {};
   std::optional<int> master = {};
   std::string new_name = {};

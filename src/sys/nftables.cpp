@@ -7,12 +7,12 @@
 #include <map>
 
 #include <arpa/inet.h>
-#include <net/if.h>
-#include <linux/netlink.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_nat.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+#include <net/if.h>
 
 #include <fmt/format.h>
 
@@ -343,8 +343,7 @@ std::vector<NftElement> NftSocket::list_elements(NftFamily family, const std::st
             const auto verdict = data.nested(NFTA_DATA_VERDICT);
             element.jump = verdict.has(NFTA_VERDICT_CHAIN) ? verdict.text(NFTA_VERDICT_CHAIN) : "accept";
           }
-          element.interval_end =
-              (attributes.be32(NFTA_SET_ELEM_FLAGS).value_or(0) & NFT_SET_ELEM_INTERVAL_END) != 0;
+          element.interval_end = (attributes.be32(NFTA_SET_ELEM_FLAGS).value_or(0) & NFT_SET_ELEM_INTERVAL_END) != 0;
           out.push_back(std::move(element));
         });
       },

@@ -9,8 +9,8 @@
 #include "sys/netlink.hpp"
 
 /// nftables by raw nfnetlink batches: one batch is one transaction, it takes effect as a whole or not at all.
-/// Adding a map element this way costs 5 µs whatever the map's size; libnftables 160 µs, running `nft` 3 ms (network.md
-/// §9). Source: linux/netfilter/nf_tables.h and what `nft --debug=mnl,netlink` prints.
+/// Adding a map element this way costs 5 µs whatever the map's size; libnftables 160 µs, running `nft` 3 ms
+/// (network.md §9). Source: linux/netfilter/nf_tables.h and what `nft --debug=mnl,netlink` prints.
 namespace gantry::sys {
 
 /// Which packets a table sees.
@@ -38,7 +38,7 @@ class NftRule {
   NftRule& payload(Base base, std::uint32_t offset, std::uint32_t length, std::uint32_t to = nft::r1);
   NftRule& meta(std::uint32_t key, std::uint32_t to = nft::r1);  // NFT_META_*
   NftRule& set_mark(std::uint32_t from = nft::r1);
-  NftRule& ct(std::uint32_t key, std::uint32_t to = nft::r1);    // NFT_CT_*
+  NftRule& ct(std::uint32_t key, std::uint32_t to = nft::r1);  // NFT_CT_*
   /// The type of the destination address (RTN_LOCAL …).
   NftRule& fib_daddr_type(std::uint32_t to = nft::r1);
   NftRule& compare(Compare op, std::string_view value, std::uint32_t in = nft::r1);

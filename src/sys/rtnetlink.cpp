@@ -2,11 +2,11 @@
 
 #include <unistd.h>
 
-#include <net/if.h>
 #include <linux/if_bridge.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
+#include <net/if.h>
 
 #include "sys/netlink.hpp"
 
