@@ -7,7 +7,6 @@
 
 #include <fmt/format.h>
 
-#include "async/shield.hpp"
 #include "base/error.hpp"
 #include "base/failpoint.hpp"
 #include "base/log.hpp"

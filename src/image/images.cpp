@@ -52,6 +52,7 @@ Task<void> Images::read_variant(Record* record, Descriptor manifest) {
                                              image->diff_ids.size(), parsed.layers.size()));
   image->layers = parsed.layers;
   image->config_digest = parsed.config.digest;
+  image->manifest.platform = image->platform;
   image->chain_ids = image::chain_ids(image->diff_ids);
   std::set<std::string> counted;
   for (const Descriptor& layer : parsed.layers)
