@@ -50,7 +50,8 @@ void Connection::set_deadline(std::chrono::milliseconds from_now) {
 }
 
 bool Connection::is_streaming() const noexcept {
-  return exchange_ && (exchange_->reply() == Exchange::Reply::streaming || exchange_->reply() == Exchange::Reply::hijacked);
+  return exchange_ &&
+         (exchange_->reply() == Exchange::Reply::streaming || exchange_->reply() == Exchange::Reply::hijacked);
 }
 
 void Connection::cancel() {
@@ -143,9 +144,9 @@ Task<void> Connection::answer() {
   const std::string_view target(fields.target().data(), fields.target().size());
   Router::Decision decision = context_->router.decide(exchange_->method, target);
   if (!decision.match) {
-    const auto headers = !decision.daemon_headers        ? Exchange::DaemonHeaders::none
+    const auto headers = !decision.daemon_headers       ? Exchange::DaemonHeaders::none
                          : decision.experimental_header ? Exchange::DaemonHeaders::all
-                                                         : Exchange::DaemonHeaders::without_experimental;
+                                                        : Exchange::DaemonHeaders::without_experimental;
     co_return co_await exchange_->send(std::move(decision.reply), headers);
   }
   exchange_->match = std::move(*decision.match);
@@ -246,8 +247,7 @@ void Connection::log_request(Wire::Clock::time_point start) const {
   line["method"] = std::string(fields.method_string());
   line["target"] = std::string(fields.target());
   line["status"] = exchange_->status();
-  line["microseconds"] =
-      std::chrono::duration_cast<std::chrono::microseconds>(Wire::Clock::now() - start).count();
+  line["microseconds"] = std::chrono::duration_cast<std::chrono::microseconds>(Wire::Clock::now() - start).count();
   line["peer"] = peer_.address;
   if (peer_.uid >= 0) line["uid"] = peer_.uid;
   log::debug("request {}", json::render(line));

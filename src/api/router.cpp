@@ -125,16 +125,15 @@ Router::Decision page_not_found() {
 }
 
 /// The reply to a version that we do not serve.
-std::optional<Response> check_version(std::string_view text, std::optional<ApiVersion> version,
-                                      ApiVersion oldest) {
+std::optional<Response> check_version(std::string_view text, std::optional<ApiVersion> version, ApiVersion oldest) {
   if (version && *version > kMaxApiVersion)
-    return error_response(400, "client version " + std::string(text) + " is too new. Maximum supported API version is " +
+    return error_response(400, "client version " + std::string(text) +
+                                   " is too new. Maximum supported API version is " +
                                    render_api_version(kMaxApiVersion));
   if (!version || *version < oldest)
     return error_response(400,
                           "client version " + std::string(text) + " is too old. Minimum supported API version is " +
-                              render_api_version(oldest) +
-                              ", please upgrade your client to a newer version",
+                              render_api_version(oldest) + ", please upgrade your client to a newer version",
                           version.value_or(ApiVersion{}));
   return std::nullopt;
 }
@@ -203,8 +202,7 @@ Router::Decision Router::decide(Method method, std::string_view target) const {
     }
     if (version < entry.options.min_api) {
       out.reply = error_response(400, std::string(method_name(method)) + " " + entry.pattern +
-                                          " requires minimum API version " +
-                                          render_api_version(entry.options.min_api));
+                                          " requires minimum API version " + render_api_version(entry.options.min_api));
       return out;
     }
     out.match.emplace();

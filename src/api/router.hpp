@@ -76,8 +76,9 @@ class Router {
   template <class T, std::size_t N>
   void add(T& owner, const Route<T> (&table)[N]) {
     for (const Route<T>& row : table)
-      add(row.method, row.pattern, [&owner, f = row.handler](Request request) { return (owner.*f)(std::move(request)); },
-          row.options);
+      add(
+          row.method, row.pattern,
+          [&owner, f = row.handler](Request request) { return (owner.*f)(std::move(request)); }, row.options);
   }
 
   /// The oldest version that is served; kMinApiVersion unless the operator wants it newer.

@@ -80,9 +80,10 @@ TEST(Router, RefusesVersionsThatItDoesNotServe) {
   const Router::Decision old = t.decide(Method::get, "/v1.9/containers/json");
   EXPECT_EQ(old.reply.content_type(), "text/plain; charset=utf-8");
   EXPECT_FALSE(old.experimental_header);
-  EXPECT_EQ(old.reply.body(),
-            "client version 1.9 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer "
-            "version\n");
+  EXPECT_EQ(
+      old.reply.body(),
+      "client version 1.9 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer "
+      "version\n");
   EXPECT_EQ(t.route(Method::get, "/v1.99/nope"), kNotFound);
   EXPECT_EQ(t.route(Method::get, "/v99999999999/containers/json").substr(0, 3), "400");
   EXPECT_EQ(t.route(Method::post, "/v1.24/volumes/prune"),

@@ -75,7 +75,8 @@ void tune_tcp(int fd) {
 
 std::string daemon_headers(const ServerOptions& options, bool with_experimental) {
   std::string out = "Api-Version: " + render_api_version(kMaxApiVersion) + "\r\n";
-  if (with_experimental) out += std::string("Docker-Experimental: ") + (options.experimental ? "true" : "false") + "\r\n";
+  if (with_experimental)
+    out += std::string("Docker-Experimental: ") + (options.experimental ? "true" : "false") + "\r\n";
   return out + "Ostype: linux\r\nServer: Docker/" + options.engine_version + " (linux)\r\n";
 }
 
@@ -84,12 +85,11 @@ std::string daemon_headers(const ServerOptions& options, bool with_experimental)
 struct Server::State {
   State(asio::any_io_executor executor, const Router& router, ServerOptions options)
       : loop(std::move(executor)),
-        context(std::make_shared<ServerContext>(ServerContext{
-            .router = router,
-            .options = std::move(options),
-            .daemon_headers = {},
-            .daemon_headers_without_experimental = {},
-            .deadline_set = {}})),
+        context(std::make_shared<ServerContext>(ServerContext{.router = router,
+                                                              .options = std::move(options),
+                                                              .daemon_headers = {},
+                                                              .daemon_headers_without_experimental = {},
+                                                              .deadline_set = {}})),
         sweep_timer(loop),
         acceptors(std::make_unique<async::TaskGroup>(loop)) {
     context->daemon_headers = daemon_headers(context->options, true);
@@ -140,8 +140,7 @@ bool Server::State::accept_one(const std::shared_ptr<State>& self, const Listene
   switch (errno) {
     case EAGAIN: return false;
     case EMFILE:
-    case ENFILE:
-      return self->shed_connection(listener.fd());
+    case ENFILE: return self->shed_connection(listener.fd());
     case ENOBUFS:
     case ENOMEM: return false;
     default: return true;  // this connection broke; the next may not (accept(2))
@@ -173,8 +172,8 @@ void Server::State::start_connection(const std::shared_ptr<State>& self, sys::Fd
   if (listener.family() != AF_UNIX) tune_tcp(fd.get());
   auto transport = listener.uses_tls() ? make_tls_transport(self->loop, std::move(fd), listener.family(), self->tls)
                                        : make_plain_transport(self->loop, std::move(fd), listener.family());
-  const auto place = self->connections.emplace(self->connections.end(), self->context, std::move(transport),
-                                               std::move(peer));
+  const auto place =
+      self->connections.emplace(self->connections.end(), self->context, std::move(transport), std::move(peer));
   auto ended = [self, place](std::exception_ptr /*serve() never throws*/) {
     self->connections.erase(place);
     self->connection_ended.notify();

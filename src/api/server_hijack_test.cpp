@@ -61,8 +61,8 @@ struct Handlers {
     co_return Response::sent();
   }
   Task<Response> early_error(Request req) {
-    HijackedStream stream = co_await req.hijack_raw(
-        "HTTP/1.1 404 Not Found\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n");
+    HijackedStream stream =
+        co_await req.hijack_raw("HTTP/1.1 404 Not Found\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n");
     co_await stream.write("No such container: nope\r\n");
     co_return Response::sent();
   }
@@ -128,7 +128,8 @@ TEST(Hijack, AnswersWithoutUpgradeAsARawStream) {
   Fixture f;
   TestClient client(f.server);
   client.send(post_request("/v1.42/echo", R"({"Tty":false})", "Content-Type: application/json\r\n") + "stdin");
-  EXPECT_EQ(client.receive_until("\r\n\r\n"), "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n");
+  EXPECT_EQ(client.receive_until("\r\n\r\n"),
+            "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n");
   client.half_close();
   EXPECT_EQ(client.receive_all(), "stdinbye");
 }

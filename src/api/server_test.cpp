@@ -23,7 +23,8 @@ struct Handlers {
   int ended = 0;
 
   Task<Response> echo(Request req) {
-    co_return Response::text(200, std::string(method_name(req.method())) + " " + req.path() + " " + req.query().get("x"));
+    co_return Response::text(200,
+                             std::string(method_name(req.method())) + " " + req.path() + " " + req.query().get("x"));
   }
   Task<Response> count_body(Request req) {
     std::size_t total = 0;
@@ -265,8 +266,7 @@ TEST(Server, ChecksJsonBodies) {
   EXPECT_EQ(body_of(client.receive_reply()),
             "{\"message\":\"malformed Content-Type header (): mime: no media type\"}\n");
   client.send(post_request("/json", std::string(2000, ' '), type));
-  EXPECT_EQ(body_of(client.receive_reply()),
-            "{\"message\":\"request body too large: the limit is 1000 bytes\"}\n");
+  EXPECT_EQ(body_of(client.receive_reply()), "{\"message\":\"request body too large: the limit is 1000 bytes\"}\n");
   client.send(get_request("/echo?x=1"));
   EXPECT_EQ(body_of(client.receive_reply()), "GET /echo 1");
 }

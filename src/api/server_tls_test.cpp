@@ -13,12 +13,12 @@ namespace {
 class Certificates {
  public:
   Certificates() {
-    openssl({"req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
-             "/CN=test authority", "-keyout", file("ca.key"), "-out", file("ca.pem")});
+    openssl({"req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+             "-subj", "/CN=test authority", "-keyout", file("ca.key"), "-out", file("ca.pem")});
     issue("server", "/CN=localhost", "serverAuth", "ca");
     issue("client", "/CN=alice", "clientAuth", "ca");
-    openssl({"req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
-             "/CN=somebody else", "-keyout", file("other.key"), "-out", file("other.pem")});
+    openssl({"req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+             "-subj", "/CN=somebody else", "-keyout", file("other.key"), "-out", file("other.pem")});
     issue("stranger", "/CN=mallory", "clientAuth", "other");
   }
   std::string file(const std::string& name) const { return directory_.file(name); }
@@ -221,7 +221,8 @@ TEST_F(TlsServer, NamesTheFileThatCannotBeLoaded) {
     TestServer broken([](Router&) {},
                       [](ServerOptions& options) {
                         options.tls = true;
-                        options.tls_files = {.certificate = "/nonexistent.pem", .key = "/k", .ca = "", .verify_client = false};
+                        options.tls_files = {
+                            .certificate = "/nonexistent.pem", .key = "/k", .ca = "", .verify_client = false};
                       });
     FAIL();
   } catch (const Error& e) {

@@ -5,7 +5,6 @@
 
 #include "api/event_stream.hpp"
 #include "api/json_body.hpp"
-#include "api/unsupported_routes.hpp"
 #include "async/timeout.hpp"
 #include "base/text.hpp"
 #include "base/time.hpp"
@@ -116,7 +115,6 @@ void SystemRoutes::add_to(Router& router) {
       {Method::get, "/metrics", &SystemRoutes::render_metrics},
   };
   router.add(*this, kRoutes);
-  add_unsupported_routes(router);
   router_ = &router;
 }
 

@@ -36,8 +36,7 @@ class SystemRoutes {
   void provide_disk_usage(std::string type, DiskUsageProvider provider);
   /// The numbers of GET /metrics; none without it.
   void set_metrics(const Metrics* metrics) { metrics_ = metrics; }
-  /// Also adds the routes of what this engine does not do (unsupported_routes.hpp), so it comes before the routes of
-  /// containers. The router must outlive this object.
+  /// The router must outlive this object.
   void add_to(Router& router);
 
  private:

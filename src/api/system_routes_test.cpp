@@ -2,6 +2,7 @@
 
 #include "api/event_stream.hpp"
 #include "api/test_server.hpp"
+#include "api/unsupported_routes.hpp"
 
 namespace gantry::api {
 namespace {
@@ -45,6 +46,7 @@ struct Fixture {
       co_return kind;
     });
     routes.add_to(router);
+    add_unsupported_routes(router);
   }};
 
   std::string body(const std::string& request) {
@@ -68,9 +70,9 @@ TEST(SystemRoutes, AnswerPing) {
   TestClient client(f.server);
   client.send("HEAD /_ping HTTP/1.1\r\nHost: d\r\n\r\n");
   const std::string head = client.receive_until("\r\n\r\n");
-  for (const char* line : {"HTTP/1.1 200 OK\r\n", "Api-Version: 1.56\r\n", "Builder-Version: 2\r\n", "Swarm: inactive\r\n",
-                           "Pragma: no-cache\r\n", "Content-Type: text/plain; charset=utf-8\r\n", "Content-Length: 0\r\n",
-                           "Cache-Control: no-cache, no-store, must-revalidate\r\n"})
+  for (const char* line : {"HTTP/1.1 200 OK\r\n", "Api-Version: 1.56\r\n", "Builder-Version: 2\r\n",
+                           "Swarm: inactive\r\n", "Pragma: no-cache\r\n", "Content-Type: text/plain; charset=utf-8\r\n",
+                           "Content-Length: 0\r\n", "Cache-Control: no-cache, no-store, must-revalidate\r\n"})
     EXPECT_TRUE(has(head, line)) << line;
   client.send(get_request("/v1.24/_ping"));
   EXPECT_TRUE(client.receive_reply().ends_with("\r\n\r\nOK"));
@@ -96,10 +98,12 @@ TEST(SystemRoutes, RenderVersionAndInfoForOldAndNewClients) {
 
 TEST(SystemRoutes, RenderDiskUsageInBothShapes) {
   Fixture f;
-  EXPECT_EQ(f.get("/v1.51/system/df"),
-            "{\"LayersSize\":0,\"Images\":[],\"Containers\":[],\"Volumes\":[\"v\"],\"BuildCache\":[],\"BuilderSize\":0}\n");
-  EXPECT_EQ(f.get("/v1.52/system/df?type=volume&verbose=1"),
-            "{\"VolumeUsage\":{\"ActiveCount\":0,\"TotalCount\":1,\"Reclaimable\":0,\"TotalSize\":7,\"Items\":[\"v\"]}}\n");
+  EXPECT_EQ(
+      f.get("/v1.51/system/df"),
+      "{\"LayersSize\":0,\"Images\":[],\"Containers\":[],\"Volumes\":[\"v\"],\"BuildCache\":[],\"BuilderSize\":0}\n");
+  EXPECT_EQ(
+      f.get("/v1.52/system/df?type=volume&verbose=1"),
+      "{\"VolumeUsage\":{\"ActiveCount\":0,\"TotalCount\":1,\"Reclaimable\":0,\"TotalSize\":7,\"Items\":[\"v\"]}}\n");
   EXPECT_EQ(f.get("/system/df?type=nope"), "{\"message\":\"unknown object type: nope\"}\n");
 }
 
@@ -150,7 +154,8 @@ TEST(Events, StreamAtOnceAndWithLegacyFields) {
     f.bus.publish("container", "start", "abc", {{"name", "web"}, {"image", "bb"}});
   });
   (void)client.receive_until("\r\n");
-  EXPECT_EQ(client.receive_until("\"time\"").find(R"({"status":"start","id":"abc","from":"bb","Type":"container",)"), 0U);
+  EXPECT_EQ(client.receive_until("\"time\"").find(R"({"status":"start","id":"abc","from":"bb","Type":"container",)"),
+            0U);
 }
 
 TEST(Events, ReplayThePastAndEnd) {
@@ -194,9 +199,10 @@ TEST(Events, MatchFiltersAsDockerDoes) {
   health.action = "health_status: healthy";
   EXPECT_TRUE(event_matches(health, Filters({{"event", {"health_status"}}})));
   EXPECT_FALSE(event_matches(health, Filters({{"event", {"health"}}})));
-  EXPECT_EQ(render_event(event, {1, 52}),
-            R"({"Type":"container","Action":"start","Actor":{"ID":"abc","Attributes":{"image":"docker.io/library/bb:1",)"
-            R"("name":"web","tier":"front"}},"scope":"local","time":1795354204,"timeNano":1795354204718340468})");
+  EXPECT_EQ(
+      render_event(event, {1, 52}),
+      R"({"Type":"container","Action":"start","Actor":{"ID":"abc","Attributes":{"image":"docker.io/library/bb:1",)"
+      R"("name":"web","tier":"front"}},"scope":"local","time":1795354204,"timeNano":1795354204718340468})");
 }
 
 }  // namespace

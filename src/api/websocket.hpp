@@ -8,8 +8,8 @@
 
 namespace gantry::api {
 
-/// The server's end of a WebSocket over a hijacked connection, for GET /containers/{id}/attach/ws. A copyable handle; one
-/// coroutine may read while another writes. Source: RFC 6455. Origin is not checked, as Docker does not.
+/// The server's end of a WebSocket over a hijacked connection, for GET /containers/{id}/attach/ws. A copyable handle;
+/// one coroutine may read while another writes. Source: RFC 6455. Origin is not checked, as Docker does not.
 ///
 /// Not Beast's: that one needs a socket of its own, and would be a second way of reading a connection that already has
 /// buffered bytes, TLS, a watch for hang-ups and limits.
