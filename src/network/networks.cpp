@@ -71,6 +71,9 @@ BridgeSpec Net::bridge_spec(unsigned default_mtu) const {
   spec.ipv6 = row.enable_ipv6;
   for (Family family : {Family::v4, Family::v6}) {
     if (family == Family::v4 && flag(std::string(kBridgeOption) + "inhibit_ipv4", false)) continue;
+    if (option(std::string(kBridgeOption) + (family == Family::v4 ? "gateway_mode_ipv4" : "gateway_mode_ipv6")) ==
+        "isolated")
+      continue;  // the host has no part in it
     if (Cidr address = with_length(gateway(family)); !address.empty()) spec.addresses.push_back(address);
   }
   return spec;

@@ -27,7 +27,7 @@ void check_driver(const NetworkSpec& spec) {
   throw Error(Errc::not_found, fmt::format("plugin \"{}\" not found", spec.driver));
 }
 
-void check_options(const std::map<std::string, std::string>& options) {
+void check_options(const std::map<std::string, std::string>& options, bool internal) {
   for (const auto& [key, value] : options) {
     auto bad = [&](const char* why) {
       return Error(Errc::invalid_argument, fmt::format("failed to parse {} value: {} ({})", key, quote(value), why));
@@ -48,6 +48,8 @@ void check_options(const std::map<std::string, std::string>& options) {
     if (key.find(".gateway_mode_ipv") != std::string::npos && value != "nat" && value != "nat-unprotected" &&
         value != "routed" && value != "isolated")
       throw Error(Errc::invalid_argument, fmt::format("unknown gateway mode {}", value));
+    if (key.find(".gateway_mode_ipv") != std::string::npos && value == "isolated" && !internal)
+      throw Error(Errc::invalid_argument, "gateway mode 'isolated' can only be used for an internal network");
     if (key == kBridgeName && (value.empty() || value.size() >= IFNAMSIZ ||
                                value.find_first_of("/ \t\n:%") != std::string::npos || value == "." || value == ".."))
       throw Error(Errc::invalid_argument, fmt::format("invalid bridge name: {}", quote(value)));
@@ -72,7 +74,7 @@ Task<Networks::Created> Networks::State::create_network(NetworkSpec spec) {
   if (spec.name == "bridge" || spec.name == "host" || spec.name == "none" || spec.name == "default")
     throw predefined_not_permitted(spec.name);
   check_driver(spec);
-  check_options(spec.options);
+  check_options(spec.options, spec.internal);
   db::NetworkRow row;
   row.id = random_id();
   row.name = spec.name;
