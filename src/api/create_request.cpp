@@ -14,6 +14,14 @@ using engine::CreateRequest;
 
 [[noreturn]] void refuse(const std::string& text) { throw Error(Errc::invalid_argument, text); }
 
+/// The default network's endpoint goes by two names.
+void rename_default_endpoint(CreateRequest& request) {
+  auto named = request.networks.extract("default");
+  if (named.empty()) return;
+  named.key() = "bridge";
+  request.networks.insert(std::move(named));
+}
+
 CreateRequest decode(const std::string& body) {
   if (body.empty()) refuse("invalid JSON: got EOF while reading request body");
   const json::Value document = json::parse(body);
@@ -31,6 +39,7 @@ CreateRequest decode(const std::string& body) {
       for (const auto& [name, settings] : *decoded.EndpointsConfig)
         request.networks[name] = settings.value_or(model::EndpointSettings{});
   }
+  rename_default_endpoint(request);
   return request;
 }
 
@@ -89,7 +98,6 @@ void shape_mac_address(CreateRequest& request, ApiVersion version) {
   if (mode == "host" || mode == "none" || mode.starts_with("container:"))
     refuse("conflicting options: mac-address and the network mode");
   auto main = request.networks.find(mode);
-  if (main == request.networks.end() && mode == "bridge") main = request.networks.find("default");
   if (main == request.networks.end()) main = request.networks.try_emplace(mode).first;
   std::string& wanted = main->second.MacAddress;
   if (!wanted.empty() && !equals_ignoring_case(wanted, address))

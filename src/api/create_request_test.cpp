@@ -30,6 +30,12 @@ TEST(CreateRequest, TakesConfigAtTheTopAndNamesInAnyCase) {
   EXPECT_EQ(request.networks.at("n").Aliases->front(), "x");
 }
 
+TEST(CreateRequest, TheDefaultNetworkIsTheBridge) {
+  const auto request = read(R"({"NetworkingConfig":{"EndpointsConfig":{"default":{"Aliases":["x"]}}}})");
+  ASSERT_EQ(request.networks.size(), 1u);
+  EXPECT_TRUE(request.networks.contains("bridge"));
+}
+
 TEST(CreateRequest, NeedsADocument) {
   EXPECT_EQ(refusal("null"), "config cannot be empty in order to create a container");
   EXPECT_EQ(refusal(""), "invalid JSON: got EOF while reading request body");

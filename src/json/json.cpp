@@ -13,6 +13,7 @@ Value parse(std::string_view text) {
   options.max_depth = 64;
   boost::system::error_code ec;
   Value value = boost::json::parse(text, ec, {}, options);
+  if (ec == boost::json::error::extra_data) throw Error(Errc::invalid_argument, "unexpected content after JSON");
   if (ec) throw Error(Errc::invalid_argument, "invalid JSON: " + ec.message());
   return value;
 }
