@@ -7,6 +7,7 @@ promise are marked `gantry_only`. Everything runs in network and mount namespace
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from harness.terminal import Terminal
 
 _numbers = itertools.count(1)
 _scratch = None
+_TEST_TIMEOUT = 90
 
 
 def pytest_addoption(parser):
@@ -37,6 +39,8 @@ def pytest_configure(config):
         fetch_oracle()
     elif not Gantry.program().exists():
         raise pytest.UsageError(f"{Gantry.program()} is not built; set GANTRYD or run scripts/test")
+    # An interrupted run cleans up, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     global _scratch
     _scratch = Path(tempfile.mkdtemp(prefix="gt-"))
     private_host.enter()
@@ -71,6 +75,21 @@ def pytest_runtest_makereport(item, call):
             for engine in value if isinstance(value, list) else [value]:
                 if hasattr(engine, "log_tail"):
                     report.sections.append((f"log of {engine.kind}", engine.log_tail()))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    """Every test has a deadline: an engine that hangs fails one test, not the run."""
+    def expired(*_):
+        raise TimeoutError(f"the test took longer than {_TEST_TIMEOUT} s")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(_TEST_TIMEOUT)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _make(config):
