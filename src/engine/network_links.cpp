@@ -62,7 +62,8 @@ Task<void> NetworkLinks::connect(std::string network, std::string reference, mod
   require_alive(*container, reference);
   const std::string entry = find_entry(*container, info);
   if (container->state.running && !entry.empty())
-    throw Error(Errc::forbidden, fmt::format("endpoint with name {} already exists in network {}", container->name, info.name));
+    throw Error(Errc::forbidden,
+                fmt::format("endpoint with name {} already exists in network {}", container->name, info.name));
   auto op = services_.operations.begin("network.connect", container->name);
   co_await async::shielded(op->guard(connect_steps(op, container, info, std::move(settings))));
 }

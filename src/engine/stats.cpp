@@ -46,7 +46,8 @@ std::map<std::string, InterfaceCounters> parse_net_dev(std::string_view text) {
     std::istringstream in{std::string(numbers)};
     InterfaceCounters c;
     std::uint64_t skip = 0;
-    in >> c.rx_bytes >> c.rx_packets >> c.rx_errors >> c.rx_dropped >> skip >> skip >> skip >> skip;  // fifo … multicast
+    // Then fifo, frame, compressed and multicast.
+    in >> c.rx_bytes >> c.rx_packets >> c.rx_errors >> c.rx_dropped >> skip >> skip >> skip >> skip;
     in >> c.tx_bytes >> c.tx_packets >> c.tx_errors >> c.tx_dropped;
     if (in) interfaces.emplace(name, c);
   }

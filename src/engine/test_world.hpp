@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include <boost/asio/co_spawn.hpp>
@@ -26,16 +27,16 @@ class TestWorld {
   T run(Task<T> task) {
     std::exception_ptr failure;
     std::optional<T> result;
-    boost::asio::co_spawn(loop, std::move(task), [&](std::exception_ptr error, T value) {
-      failure = error;
-      result = std::move(value);
+    boost::asio::co_spawn(loop, std::move(task), [f = &failure, r = &result](std::exception_ptr error, T value) {
+      *f = error;
+      *r = std::move(value);
     });
     drive(failure);
     return std::move(*result);
   }
   void run(Task<void> task) {
     std::exception_ptr failure;
-    boost::asio::co_spawn(loop, std::move(task), [&](std::exception_ptr error) { failure = error; });
+    boost::asio::co_spawn(loop, std::move(task), [f = &failure](std::exception_ptr error) { *f = error; });
     drive(failure);
   }
 
