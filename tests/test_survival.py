@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import leaks
+from harness.api import EventStream
 
 pytestmark = pytest.mark.gantry_only
 REPO = Path(__file__).resolve().parents[1]
@@ -82,6 +83,10 @@ def test_a_restart_policy_is_carried_out_afterwards(fresh):
     os.kill(pid, 9)
     await_end(pid)
     engine.start()
+    # The start may be over or may come: the history has it either way.
+    with EventStream(api, {"container": [container]}, since="1") as events:
+        events.until("die")
+        events.until("start")
     api.wait_for_log(container, "run\nrun\n")
     state = api.state(container)
     assert state["Running"] and state["Pid"] != pid
