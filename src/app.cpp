@@ -13,6 +13,8 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <fmt/format.h>
 
+#include "api/archive_routes.hpp"
+#include "api/commit_routes.hpp"
 #include "api/container_routes.hpp"
 #include "api/image_routes.hpp"
 #include "api/network_routes.hpp"
@@ -241,6 +243,8 @@ struct App::State {
   api::SystemRoutes system_routes{system_info, bus, operations};
   api::ImageRoutes image_routes{images, transfers};
   api::ContainerRoutes container_routes{services, containers_store, containers, lifecycle, attach, logs};
+  api::ArchiveRoutes archive_routes{services, containers_store, lifecycle};
+  api::CommitRoutes commit_routes{services, containers_store, lifecycle, transfers};
   api::NetworkRoutes network_routes{services, containers_store};
   api::VolumeRoutes volume_routes{volumes};
   std::unique_ptr<api::Server> server;
@@ -282,6 +286,8 @@ Task<void> App::State::run() {
   system_routes.add_to(router);
   api::add_unsupported_routes(router);
   image_routes.add_to(router);
+  archive_routes.add_to(router);
+  commit_routes.add_to(router);
   container_routes.add_to(router);
   network_routes.add_to(router);
   volume_routes.add_to(router);

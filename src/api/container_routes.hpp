@@ -10,6 +10,7 @@
 #include "engine/log_stream.hpp"
 #include "engine/services.hpp"
 #include "engine/size_cache.hpp"
+#include "engine/stats.hpp"
 
 namespace gantry::api {
 
@@ -19,7 +20,7 @@ class ContainerRoutes {
   ContainerRoutes(engine::Services& services, engine::ContainerStore& store, engine::Containers& containers,
                   engine::Lifecycle& lifecycle, engine::Attach& attach, engine::LogStreams& logs)
       : services_(services), store_(store), containers_(containers), lifecycle_(lifecycle), attach_(attach),
-        logs_(logs), sizes_(services) {}
+        logs_(logs), sizes_(services), stats_(services) {}
 
   void add_to(Router& router);
   /// The containers' part of /system/df, for SystemRoutes::provide_disk_usage.
@@ -61,6 +62,7 @@ class ContainerRoutes {
   engine::Attach& attach_;
   engine::LogStreams& logs_;
   engine::SizeCache sizes_;
+  engine::StatsReader stats_;
 };
 
 }  // namespace gantry::api

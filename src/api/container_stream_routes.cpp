@@ -13,6 +13,7 @@ namespace gantry::api {
 namespace {
 
 constexpr std::string_view kRawStream = "application/vnd.docker.raw-stream";
+constexpr std::chrono::seconds kStatsInterval{1};
 constexpr std::string_view kMultiplexed = "application/vnd.docker.multiplexed-stream";
 
 engine::WaitCondition read_condition(const std::string& text) {
@@ -133,21 +134,21 @@ Task<Response> ContainerRoutes::stats(Request request) {
   const StatsSubject subject{container->id.str(), container->name, services_.host.cgroup.is_v2(),
                              static_cast<std::uint64_t>(services_.host.memory_bytes)};
   engine::StatsSample previous;
-  engine::StatsSample sample = co_await engine::sample_stats(services_, container);
+  engine::StatsSample sample = co_await stats_.read(container);
   if (!stream) {
     if (!one_shot && sample.running) {
       previous = sample;
-      co_await async::sleep_for(std::chrono::seconds(1));
-      sample = co_await engine::sample_stats(services_, container);
+      co_await async::sleep_for(kStatsInterval);
+      sample = co_await stats_.read(container, previous.read);
     }
     co_return Response::json(200, render_stats(subject, sample, previous));
   }
   Streamer out = co_await request.start_stream(200, "application/json");
   while (!container->removed) {
     co_await out.write(render_stats(subject, sample, previous) + "\n");
-    co_await async::sleep_for(std::chrono::seconds(1));
+    co_await async::sleep_for(kStatsInterval);
     previous = sample;
-    sample = co_await engine::sample_stats(services_, container);
+    sample = co_await stats_.read(container, previous.read);
   }
   co_return Response::sent();
 }

@@ -31,6 +31,7 @@ Task<void> Containers::remove_container(ContainerPtr container, RemoveOptions op
                                          ": stop the container before removing or force remove"));
   }
   container->removing = true;
+  container->changed.notify();
   auto op = services_.operations.begin("container.remove", container->name);
   std::exception_ptr failure;
   try {

@@ -33,6 +33,9 @@ Task<std::vector<std::string>> Lifecycle::recover() {
       } else if (before.restarting) {
         // It waited for its next try. What is left of the last run goes, and the wait goes on.
         co_await release(container);
+      } else {
+        // Somebody may have been reading its files when the daemon ended.
+        co_await services_.rootfs.unmount(container->id);
       }
     } catch (const Error& e) {
       report.push_back(fmt::format("container {} could not be recovered: {}", container->name, e.message()));

@@ -12,10 +12,14 @@
 namespace gantry::engine {
 namespace {
 
+/// A reading is good for this long.
+constexpr std::chrono::seconds kFresh{1};
+constexpr std::chrono::seconds kPatience{10};
+
 struct Target {
   std::string group;
   std::int64_t pid = 0;
-  bool own_network = false;
+  bool own_network = false;  // not the host's
 };
 
 StatsSample read_sample(const sys::CgroupLayout& layout, const Target& target) {
@@ -68,23 +72,51 @@ std::uint64_t parse_system_cpu(std::string_view text) {
   return ticks * (1'000'000'000ULL / static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK)));
 }
 
-Task<StatsSample> sample_stats(Services& services, ContainerPtr container) {
+Task<StatsSample> StatsReader::read_now(ContainerPtr container) const {
   StatsSample sample;
   if (container->state.running && container->shim) {
     Target target;
     const std::string& parent = container->host.CgroupParent;
-    target.group = runtime::cgroups_path(parent.empty() ? services.config.cgroup_parent : parent, container->id.str(),
+    target.group = runtime::cgroups_path(parent.empty() ? services_.config.cgroup_parent : parent, container->id.str(),
                                          false);
     target.pid = container->state.pid;
-    const network::Attachment* attachment = services.networks.find_attachment(container->id.str());
-    target.own_network = attachment != nullptr && attachment->kind == network::SandboxKind::own;
-    const sys::CgroupLayout* layout = &services.host.cgroup;
-    sample = co_await services.lanes.quick.run_within(std::chrono::seconds(10),
-                                                      [layout, target] { return read_sample(*layout, target); });
+    const network::Attachment* attachment = services_.networks.find_attachment(container->id.str());
+    target.own_network = attachment != nullptr && attachment->kind != network::SandboxKind::host;
+    const sys::CgroupLayout* layout = &services_.host.cgroup;
+    sample = co_await services_.lanes.quick.run_within(kPatience,
+                                                       [layout, target] { return read_sample(*layout, target); });
     sample.online_cpus = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
   }
   sample.read = now();
   co_return sample;
+}
+
+Task<StatsSample> StatsReader::read(ContainerPtr container, Timestamp after) {
+  using Clock = std::chrono::steady_clock;
+  std::erase_if(entries_, [](const auto& item) {
+    return item.second.use_count() == 1 && Clock::now() - item.second->at > kFresh;
+  });
+  std::shared_ptr<Entry>& slot = entries_[container->id.str()];
+  if (!slot) slot = std::make_shared<Entry>();
+  const std::shared_ptr<Entry> entry = slot;
+  for (;;) {
+    const bool known = entry->at != Clock::time_point{} && Clock::now() - entry->at < kFresh;
+    if (known && entry->latest.read > after && entry->latest.running == container->state.running)
+      co_return entry->latest;
+    if (!entry->reading) break;
+    co_await entry->done.wait();
+  }
+  struct Reading {
+    Entry& entry;
+    explicit Reading(Entry& e) : entry(e) { entry.reading = true; }
+    ~Reading() {
+      entry.reading = false;
+      entry.done.notify();
+    }
+  } reading{*entry};
+  entry->latest = co_await read_now(container);
+  entry->at = Clock::now();
+  co_return entry->latest;
 }
 
 }  // namespace gantry::engine

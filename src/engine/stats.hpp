@@ -1,9 +1,12 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 
+#include "async/signal.hpp"
 #include "async/task.hpp"
 #include "base/time.hpp"
 #include "engine/container.hpp"
@@ -33,8 +36,27 @@ struct StatsSample {
   std::map<std::string, InterfaceCounters> interfaces;  // without "lo"; empty if the network is not the container's own
 };
 
-/// Reads control groups and counters in the quick lane. A container that ends meanwhile counts as not running.
-Task<StatsSample> sample_stats(Services& services, ContainerPtr container);
+/// Reads what containers use: each at most once a second, however many clients watch it.
+class StatsReader {
+ public:
+  explicit StatsReader(Services& services) : services_(services) {}
+
+  /// A reading that is less than a second old and later than `after`. A container that ends meanwhile counts as not
+  /// running. Throws timed_out if the kernel does not answer.
+  Task<StatsSample> read(ContainerPtr container, Timestamp after = {});
+
+ private:
+  struct Entry {
+    StatsSample latest;
+    std::chrono::steady_clock::time_point at{};  // when `latest` was read; the epoch: never
+    bool reading = false;
+    async::Signal done;  // a reading has ended
+  };
+  Task<StatsSample> read_now(ContainerPtr container) const;
+
+  Services& services_;
+  std::map<std::string, std::shared_ptr<Entry>> entries_;  // by container id
+};
 
 /// /proc/<pid>/net/dev.
 std::map<std::string, InterfaceCounters> parse_net_dev(std::string_view text);

@@ -121,8 +121,8 @@ Task<void> Lifecycle::release(ContainerPtr container) {
     co_await remove_from_runtime(container);
     co_await services_.volumes.unmount_all(id);
     co_await services_.rootfs.unmount(container->id);
-    co_await services_.lanes.quick.run([directory = services_.paths.container_mounts() / id] {
-      sys::unmount_all(directory);
+    co_await services_.lanes.quick.run([shm = services_.paths.container_mounts() / id / "shm"] {
+      sys::unmount_all(shm);
     });
   } catch (const Error& e) {
     log::error("container {}: its last run could not be taken down completely: {}", container->name, e.log_detail());

@@ -109,22 +109,61 @@ Task<void> RootfsStore::create(ContainerId id) {
   });
 }
 
-Task<sys::Path> RootfsStore::mount(ContainerId id, std::string chain) {
+std::shared_ptr<RootfsStore::MountState> RootfsStore::mount_state(const ContainerId& id) {
+  std::erase_if(mount_states_, [](const auto& item) { return item.second.use_count() == 1 && item.second->holds == 0; });
+  std::shared_ptr<MountState>& state = mount_states_[id.str()];
+  if (!state) state = std::make_shared<MountState>();
+  return state;
+}
+
+Task<sys::Path> RootfsStore::mount_now(ContainerId id, std::string chain, bool* was_mounted) {
   sys::OverlaySpec spec;
   spec.lower = layers_.lower_directories(chain);
   spec.upper = upper_of(paths_, id.str());
   spec.work = work_of(paths_, id.str());
-  co_return co_await lanes_.quick.run([paths = paths_, id, spec = std::move(spec)] {
-    const sys::Path place = paths.rootfs(id.str());
-    if (sys::is_mount_point(place)) return place;
+  const sys::Path place = paths_.rootfs(id.str());
+  *was_mounted = co_await lanes_.quick.run([place, spec = std::move(spec)] {
+    if (sys::is_mount_point(place)) return true;
     sys::make_directories(place, 0755);
     sys::mount_overlay(spec, place);
     FAILPOINT("rootfs.mount.after_mount");
-    return place;
+    return false;
   });
+  co_return place;
+}
+
+Task<sys::Path> RootfsStore::mount(ContainerId id, std::string chain) {
+  const auto state = mount_state(id);
+  const auto turn = co_await state->order.lock("rootfs.mount");
+  bool was_mounted = false;
+  const sys::Path place = co_await mount_now(id, std::move(chain), &was_mounted);
+  state->unmount_at_end = false;
+  co_return place;
 }
 
 Task<void> RootfsStore::unmount(ContainerId id) {
+  const auto state = mount_state(id);
+  const auto turn = co_await state->order.lock("rootfs.unmount");
+  state->unmount_at_end = state->holds > 0;
+  if (state->unmount_at_end) co_return;
+  co_await lanes_.quick.run([place = paths_.rootfs(id.str())] { unmount_completely(place); });
+}
+
+Task<sys::Path> RootfsStore::hold(ContainerId id, std::string chain) {
+  const auto state = mount_state(id);
+  const auto turn = co_await state->order.lock("rootfs.hold");
+  bool was_mounted = false;
+  const sys::Path place = co_await mount_now(id, std::move(chain), &was_mounted);
+  if (!was_mounted) state->unmount_at_end = true;
+  ++state->holds;
+  co_return place;
+}
+
+Task<void> RootfsStore::release(ContainerId id) {
+  const auto state = mount_state(id);
+  const auto turn = co_await state->order.lock("rootfs.release");
+  if (state->holds == 0 || --state->holds > 0 || !state->unmount_at_end) co_return;
+  state->unmount_at_end = false;
   co_await lanes_.quick.run([place = paths_.rootfs(id.str())] { unmount_completely(place); });
 }
 

@@ -1,11 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "async/lanes.hpp"
+#include "async/mutex.hpp"
 #include "async/task.hpp"
 #include "base/ids.hpp"
 #include "storage/byte_source.hpp"
@@ -57,8 +60,15 @@ class RootfsStore {
   /// Mounts the merged tree on top of `chain` (empty: no layers) and returns where. A mount that is there is kept.
   /// Throws not_found if a layer is not ready.
   Task<sys::Path> mount(ContainerId id, std::string chain);
-  /// Detaches the merged tree; processes that still use it keep it until they end. Nothing mounted is fine.
+  /// Detaches the merged tree; processes that still use it keep it until they end. Nothing mounted is fine. While it
+  /// is held, this happens when the last hold is given back.
   Task<void> unmount(ContainerId id);
+  /// As mount(), for work in the files of a container that may start and end meanwhile: the kernel must never see two
+  /// writable overlays on one upper directory, so the mount stays until every hold is given back. Each hold() that
+  /// returns needs one release().
+  Task<sys::Path> hold(ContainerId id, std::string chain);
+  /// Gives one hold back; the last one unmounts, unless mount() was called meanwhile.
+  Task<void> release(ContainerId id);
   bool is_mounted_blocking(const ContainerId& id) const;
   /// Unmounts, and removes upper and work with all content, and the mount directory. The rest of the container's
   /// directory (logs, hosts …) is the engine's. Returns the bytes freed.
@@ -76,9 +86,19 @@ class RootfsStore {
   Task<void> pack_rootfs(ContainerId id, std::string chain, std::shared_ptr<ByteChannel> channel);
 
  private:
+  /// Orders what is done to one container's mount.
+  struct MountState {
+    async::Mutex order;
+    unsigned holds = 0;
+    bool unmount_at_end = false;
+  };
+  std::shared_ptr<MountState> mount_state(const ContainerId& id);
+  Task<sys::Path> mount_now(ContainerId id, std::string chain, bool* was_mounted);
+
   async::Lanes& lanes_;
   const LayerStore& layers_;
   const sys::Paths paths_;
+  std::map<std::string, std::shared_ptr<MountState>> mount_states_;  // of containers that something is done to
   async::Lane stream_lane_;  // its threads wait for clients that read slowly
 };
 
