@@ -37,6 +37,10 @@ void Progress::status(std::string text, std::string id) {
   push({std::move(id), false, render(std::move(object))});
 }
 
+void Progress::headline(std::string text, std::string id) {
+  push({"", false, render({{"status", std::move(text)}, {"id", std::move(id)}})});
+}
+
 void Progress::update(std::string id, std::string text, std::int64_t current, std::int64_t total) {
   if (quiet_) return;
   const auto now = std::chrono::steady_clock::now();

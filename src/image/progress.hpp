@@ -20,6 +20,8 @@ class Progress {
  public:
   /// {"status":…} or, with an id, {"status":…,"progressDetail":{},"id":…}
   void status(std::string text, std::string id = {});
+  /// {"status":…,"id":…}: how a pull begins; `id` is the tag.
+  void headline(std::string text, std::string id);
   /// {"status":…,"progressDetail":{"current":…,"total":…},"id":…}; total is left out when it is not positive. At most
   /// one per id and 100 ms, except the last (current == total).
   void update(std::string id, std::string text, std::int64_t current, std::int64_t total);

@@ -59,7 +59,7 @@ class Pull {
     const Reference& name = wanted_.name;
     const std::string target = name.digest.empty() ? name.tag : name.digest;
     RemoteManifest root = co_await repository_->resolve(target);
-    progress_->status(fmt::format("Pulling from {}", name.path), target);
+    progress_->headline(fmt::format("Pulling from {}", name.path), target);
 
     const std::string text = co_await fetch_document(root);
     const Document document = parse_document(text, root.descriptor.media_type);

@@ -76,7 +76,7 @@ TEST(Pull, BringsAnImageAndTellsTheClientAsDockerDoes) {
   const std::string name = registry.host() + "/team/app";
 
   const auto lines = machine.pull(name, "1");
-  EXPECT_EQ(lines.front(), "{\"status\":\"Pulling from team/app\",\"progressDetail\":{},\"id\":\"1\"}\r\n");
+  EXPECT_EQ(lines.front(), "{\"status\":\"Pulling from team/app\",\"id\":\"1\"}\r\n");
   EXPECT_TRUE(has_line(lines, R"({"status":"Pulling fs layer","progressDetail":{},"id":")"));
   EXPECT_TRUE(has_line(lines, R"({"status":"Download complete","progressDetail":{},"id":")"));
   EXPECT_TRUE(has_line(lines, R"({"status":"Pull complete","progressDetail":{},"id":")"));
