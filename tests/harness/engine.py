@@ -107,12 +107,6 @@ class Engine:
         self.process.wait()
         self.process = None
 
-    def await_death(self, timeout=30):
-        """For failpoints: returns the exit status of an engine that ends by itself."""
-        status = self.process.wait(timeout)
-        self.process = None
-        return status
-
     def restart(self):
         self.stop()
         return self.start()
