@@ -16,6 +16,7 @@
 #include "api/archive_routes.hpp"
 #include "api/commit_routes.hpp"
 #include "api/container_routes.hpp"
+#include "api/exec_routes.hpp"
 #include "api/image_routes.hpp"
 #include "api/network_routes.hpp"
 #include "api/server.hpp"
@@ -28,6 +29,7 @@
 #include "async/watchdog.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
+#include "base/metrics.hpp"
 #include "base/text.hpp"
 #include "db/container_rows.hpp"
 #include "db/event_rows.hpp"
@@ -35,6 +37,8 @@
 #include "engine/attach.hpp"
 #include "engine/containers.hpp"
 #include "engine/event_history.hpp"
+#include "engine/exec.hpp"
+#include "engine/health.hpp"
 #include "engine/lifecycle.hpp"
 #include "engine/log_stream.hpp"
 #include "engine/services.hpp"
@@ -194,6 +198,7 @@ api::ServerOptions server_options(const config::Config& config) {
   options.socket_group_required = config.group != config::Config{}.group;
   options.tls = config::tls_enabled(config);
   options.tls_files = {config.tlscert, config.tlskey, config.tlscacert, config.tlsverify.value_or(false)};
+  options.engine_version = std::string(engine::kEngineVersion);
   options.experimental = config.experimental;
   return options;
 }
@@ -236,6 +241,8 @@ struct App::State {
   engine::ContainerStore containers_store{lanes, *database};
   engine::Lifecycle lifecycle{services, containers_store};
   engine::Containers containers{services, containers_store, lifecycle};
+  engine::Execs execs{services, containers_store, lifecycle};
+  engine::Health health{services, containers_store, lifecycle, execs};
   engine::LogStreams logs{services, containers_store};
   engine::Attach attach{containers_store, lifecycle, logs};
   engine::SystemInfoSource system_info{services, containers_store};
@@ -245,14 +252,17 @@ struct App::State {
   api::ContainerRoutes container_routes{services, containers_store, containers, lifecycle, attach, logs};
   api::ArchiveRoutes archive_routes{services, containers_store, lifecycle};
   api::CommitRoutes commit_routes{services, containers_store, lifecycle, transfers};
+  api::ExecRoutes exec_routes{execs};
   api::NetworkRoutes network_routes{services, containers_store};
-  api::VolumeRoutes volume_routes{volumes};
+  api::VolumeRoutes volume_routes{volumes, loop.get_executor()};
+  Metrics metrics;
   std::unique_ptr<api::Server> server;
   std::unique_ptr<async::Watchdog> watchdog;
   async::TaskGroup tasks{loop.get_executor()};
   int exit_status = 0;
 
   Task<void> run();
+  void set_up_metrics();
   Task<void> recover();
   Task<void> serve();
   Task<void> stop();
@@ -281,13 +291,21 @@ int App::run() {
 Task<void> App::State::run() {
   containers.attach_to_images();
   lifecycle.set_containers(&containers);
+  lifecycle.on_started([this](engine::ContainerPtr container) { health.begin(std::move(container)); });
   watchdog = std::make_unique<async::Watchdog>(loop.get_executor(), operations);
   co_await recover();
+  router.set_min_version(*api::parse_api_version(config.min_api_version));
+  system_routes.provide_disk_usage("image", [this](api::ApiVersion v) { return image_routes.disk_usage(v); });
+  system_routes.provide_disk_usage("container", [this](api::ApiVersion v) { return container_routes.disk_usage(v); });
+  system_routes.provide_disk_usage("volume", [this](api::ApiVersion v) { return volume_routes.disk_usage(v); });
+  set_up_metrics();
+  system_routes.set_metrics(&metrics);
   system_routes.add_to(router);
   api::add_unsupported_routes(router);
   image_routes.add_to(router);
   archive_routes.add_to(router);
   commit_routes.add_to(router);
+  exec_routes.add_to(router);
   container_routes.add_to(router);
   network_routes.add_to(router);
   volume_routes.add_to(router);
@@ -298,6 +316,35 @@ Task<void> App::State::run() {
   log::info("gantryd {} serves {}", GANTRY_VERSION, join(config.hosts, ", "));
   co_await serve();
   co_await stop();
+}
+
+void App::State::set_up_metrics() {
+  const auto gauge = [this](std::string name, std::string help, auto read) {
+    metrics.gauge(std::move(name), std::move(help), [read] { return static_cast<double>(read()); });
+  };
+  gauge("gantry_containers", "Containers, running or not", [this] { return containers_store.size(); });
+  gauge("gantry_containers_running", "Containers that run", [this] {
+    std::size_t running = 0;
+    for (const auto& container : containers_store.list()) running += container->state.running ? 1 : 0;
+    return running;
+  });
+  gauge("gantry_operations_in_flight", "Multi-step verbs that are not over", [this] { return operations.list().size(); });
+  gauge("gantry_event_readers", "Clients of /events", [this] { return bus.readers(); });
+  gauge("gantry_connections", "API connections", [this] { return server->connections(); });
+  gauge("gantry_requests_total", "API requests", [this] { return server->requests(); });
+  gauge("gantry_layers_bytes", "Bytes of unpacked layers", [this] { return layers.total_size(); });
+  gauge("gantry_loop_stalls_total", "How often the event loop was late", [this] { return watchdog->stalls(); });
+  gauge("gantry_loop_longest_stall_ms", "The longest time that it was late", [this] {
+    return watchdog->longest_stall().count();
+  });
+  const auto depth = [this](const char* lane, const async::Lane& of) {
+    metrics.gauge("gantry_lane_depth", "Jobs that wait or run in a lane", [&of] { return static_cast<double>(of.depth()); },
+                  std::string("{lane=\"") + lane + "\"}");
+  };
+  depth("db", lanes.db);
+  depth("net", lanes.net);
+  depth("quick", lanes.quick);
+  depth("bulk", lanes.bulk);
 }
 
 /// Every module in layer order: rows against the kernel, before the first client is let in.
@@ -321,6 +368,7 @@ Task<void> App::State::recover() {
   const volume::RecoverReport volume_report = co_await volumes.recover();
   for (const std::string& text : volume_report.messages) log::warning("volumes: {}", text);
   for (const std::string& text : co_await lifecycle.recover()) log::info("{}", text);
+  co_await execs.recover();
   // Adopted containers have claimed their volumes' mounts by now; the others' are taken down.
   co_await volumes.forget_other_containers(known);
   co_await system_info.load_identity(*database);
@@ -347,8 +395,11 @@ Task<void> App::State::stop() {
   sys::notify_service_manager("STOPPING=1");
   log::info("gantryd stops; containers keep running");
   co_await server->stop(kShutdownGrace);
+  co_await health.stop();
+  co_await execs.stop();
   co_await lifecycle.stop_supervising();
   co_await networks.stop();
+  co_await layers.stop();
   co_await history.flush();
 }
 

@@ -77,7 +77,10 @@ Task<Response> ContainerRoutes::inspect(Request request) {
 
 Task<SizesById> ContainerRoutes::measure(std::vector<engine::ContainerPtr> containers,
                                          std::chrono::milliseconds max_age, std::chrono::milliseconds limit) {
-  const std::map<std::string, std::uint64_t> own = co_await sizes_.measure(containers, max_age, limit);
+  std::vector<engine::SizeCache::Subject> subjects;
+  for (const engine::ContainerPtr& container : containers)
+    subjects.push_back({container->id.str(), [this, id = container->id] { return services_.rootfs.upper_size(id); }});
+  const std::map<std::string, std::uint64_t> own = co_await sizes_.measure(std::move(subjects), max_age, limit);
   SizesById sizes;
   for (const engine::ContainerPtr& container : containers) {
     const std::string& id = container->id.str();

@@ -14,13 +14,16 @@
 
 namespace gantry::api {
 
+/// A terminal's `h` or `w` (`word`: "height", "width"). Throws invalid_argument with Docker's text.
+std::uint16_t read_dimension(const Query& query, std::string_view name, std::string_view word);
+
 /// /containers, except exec and archive.
 class ContainerRoutes {
  public:
   ContainerRoutes(engine::Services& services, engine::ContainerStore& store, engine::Containers& containers,
                   engine::Lifecycle& lifecycle, engine::Attach& attach, engine::LogStreams& logs)
       : services_(services), store_(store), containers_(containers), lifecycle_(lifecycle), attach_(attach),
-        logs_(logs), sizes_(services), stats_(services) {}
+        logs_(logs), sizes_(services.loop), stats_(services) {}
 
   void add_to(Router& router);
   /// The containers' part of /system/df, for SystemRoutes::provide_disk_usage.

@@ -4,6 +4,7 @@
 
 #include "api/json_body.hpp"
 #include "api/volume_json.hpp"
+#include "json/json.hpp"
 
 namespace gantry::api {
 namespace wire {
@@ -127,6 +128,34 @@ Task<Response> VolumeRoutes::prune(Request request) {
   for (const std::string& name : report.removed) json.value(name);
   json.end_array().field("SpaceReclaimed", report.reclaimed_bytes).end_object();
   co_return Response::json(200, std::move(body));
+}
+
+Task<DiskUsageKind> VolumeRoutes::disk_usage(ApiVersion) {
+  using namespace std::chrono_literals;
+  const std::vector<volume::Volume> all = volumes_.list();
+  std::vector<engine::SizeCache::Subject> subjects;
+  for (const volume::Volume& volume : all)
+    subjects.push_back({volume.name, [this, name = volume.name] { return volumes_.measure(name); }});
+  const auto sizes = co_await sizes_.measure(std::move(subjects), 60s, 3s);
+  DiskUsageKind usage;
+  usage.total_count = static_cast<std::int64_t>(all.size());
+  std::string items;
+  JsonWriter json(items);
+  json.begin_array();
+  for (const volume::Volume& volume : all) {
+    const auto found = sizes.find(volume.name);
+    VolumeUsage own;
+    own.size = found == sizes.end() ? -1 : static_cast<std::int64_t>(found->second);
+    own.references = static_cast<std::int64_t>(volumes_.users(volume.name).size());
+    const std::int64_t bytes = std::max<std::int64_t>(own.size, 0);
+    usage.total_size += bytes;
+    if (own.references > 0) ++usage.active_count;
+    else usage.reclaimable += bytes;
+    write_volume(json, volume, own);
+  }
+  json.end_array();
+  usage.items = json::parse(items).as_array();
+  co_return usage;
 }
 
 }  // namespace gantry::api

@@ -210,6 +210,29 @@ Task<void> shielded_note(std::vector<std::string>* done, Signal* go) {
 
 Task<void> run_shielded(std::vector<std::string>* done, Signal* go) { co_await shielded(shielded_note(done, go)); }
 
+Task<void> shield_and_wait_on(std::vector<std::string>* done, Signal* go, Signal* never) {
+  co_await shielded(shielded_note(done, go));
+  done->push_back("went on");
+  co_await never->wait();
+  done->push_back("never");
+}
+
+TEST_F(Loop, ACallerIsCancelledBehindItsShield) {
+  Signal go, never;
+  std::vector<std::string> done;
+  asio::cancellation_signal cancel;
+  bool cancelled = false;
+  asio::co_spawn(loop_, shield_and_wait_on(&done, &go, &never),
+                 asio::bind_cancellation_slot(cancel.slot(), [&](std::exception_ptr error) { cancelled = error != nullptr; }));
+  asio::post(loop_, [&] {
+    asio::post(loop_, [&] { go.notify(); });
+    asio::post(loop_, [&] { asio::post(loop_, [&] { asio::post(loop_, [&] { cancel.emit(asio::cancellation_type::terminal); }); }); });
+  });
+  loop_.run();
+  EXPECT_TRUE(cancelled);
+  EXPECT_EQ(done, (std::vector<std::string>{"ended", "went on"}));
+}
+
 TEST_F(Loop, WhatIsShieldedEndsAlthoughItsCallerIsCancelled) {
   Signal go;
   std::vector<std::string> done;
@@ -269,6 +292,31 @@ TEST_F(Loop, ATaskWithATimeoutIsCancelledAndNamed) {
   Signal never;
   run(time_out_task(&never));
 }
+
+Task<int> fail_soon() {
+  co_await asio::post(asio::use_awaitable);
+  throw Error(Errc::conflict, "its own error");
+}
+
+Task<int> answer_soon() {
+  co_await asio::post(asio::use_awaitable);
+  co_return 42;
+}
+
+Task<void> pass_through() {
+  const auto begin = std::chrono::steady_clock::now();
+  std::string text;
+  try {
+    co_await with_timeout(fail_soon(), 60s, "shim");
+  } catch (const Error& e) {
+    text = e.message();
+  }
+  EXPECT_EQ(text, "its own error");
+  EXPECT_EQ(co_await with_timeout(answer_soon(), 60s, "shim"), 42);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 30s);
+}
+
+TEST_F(Loop, ATaskThatEndsInTimeGivesItsOwnResultOrError) { run(pass_through()); }
 
 }  // namespace
 }  // namespace gantry::async

@@ -92,8 +92,8 @@ Task<WaitResult> Lifecycle::finish_wait(WaitTicket ticket) {
   while (!container->removed && !over()) co_await container->changed.wait();
   WaitResult result;
   result.exit_code = container->state.exit_code;
-  if (ticket.condition == WaitCondition::removed) result.error = container->removal_error;
-  if (result.error.empty()) result.error = container->state.error;
+  // A start that failed was told to whoever asked for it; waiting for the removal is about the removal.
+  result.error = ticket.condition == WaitCondition::removed ? container->removal_error : container->state.error;
   co_return result;
 }
 

@@ -12,14 +12,14 @@ constexpr auto kForgetAfter = std::chrono::minutes(10);
 
 }  // namespace
 
-Task<std::map<std::string, std::uint64_t>> SizeCache::measure(std::vector<ContainerPtr> containers,
+Task<std::map<std::string, std::uint64_t>> SizeCache::measure(std::vector<Subject> subjects,
                                                               std::chrono::milliseconds max_age,
                                                               std::chrono::milliseconds limit) {
   const auto begun = std::chrono::steady_clock::now();
   std::vector<EntryPtr> wanted;
-  for (const ContainerPtr& container : containers) {
-    EntryPtr known = entry(container);
-    if (!known->bytes || begun - known->at > max_age) begin_walk(container, known);
+  for (const Subject& subject : subjects) {
+    EntryPtr known = entry(subject.name);
+    if (!known->bytes || begun - known->at > max_age) begin_walk(subject, known);
     wanted.push_back(std::move(known));
   }
   for (const EntryPtr& known : wanted) {
@@ -30,33 +30,33 @@ Task<std::map<std::string, std::uint64_t>> SizeCache::measure(std::vector<Contai
   }
   std::map<std::string, std::uint64_t> sizes;
   for (std::size_t i = 0; i < wanted.size(); ++i)
-    if (wanted[i]->bytes) sizes[containers[i]->id.str()] = *wanted[i]->bytes;
+    if (wanted[i]->bytes) sizes[subjects[i].name] = *wanted[i]->bytes;
   co_return sizes;
 }
 
-SizeCache::EntryPtr SizeCache::entry(const ContainerPtr& container) {
+SizeCache::EntryPtr SizeCache::entry(const std::string& name) {
   if (entries_.size() >= kMostEntries) drop_old();
-  EntryPtr& place = entries_[container->id.str()];
+  EntryPtr& place = entries_[name];
   if (!place) place = std::make_shared<Entry>();
   return place;
 }
 
-void SizeCache::begin_walk(const ContainerPtr& container, EntryPtr known) {
+void SizeCache::begin_walk(Subject subject, EntryPtr known) {
   if (known->walking) return;
   known->walking = true;
-  walks_.spawn("size of container " + container->name, walk(container, std::move(known)));
+  walks_.spawn("size of " + subject.name, walk(std::move(subject), std::move(known)));
 }
 
-Task<void> SizeCache::walk(ContainerPtr container, EntryPtr known) {
+Task<void> SizeCache::walk(Subject subject, EntryPtr known) {
   while (walking_ >= kWalksAtOnce) co_await done_.wait();
   ++walking_;
   std::string failure;
   try {
-    known->bytes = co_await services_.rootfs.upper_size(container->id);
+    known->bytes = co_await subject.walk();
   } catch (const Error& e) {
     failure = e.message();  // most likely it was removed meanwhile
   }
-  if (!failure.empty()) log::debug("size of container {}: {}", container->name, failure);
+  if (!failure.empty()) log::debug("size of {}: {}", subject.name, failure);
   known->at = std::chrono::steady_clock::now();
   known->walking = false;
   --walking_;
