@@ -395,51 +395,6 @@ def test_the_client_program_on_a_terminal(api, terminal):
     assert client.wait() == 5
 
 
-@pytest.mark.gantry_only
-def test_an_exec_survives_the_daemon(fresh):
-    engine = fresh()
-    api = engine.api()
-    container = api.run(SLEEP)
-    running = make(api, container, "sleep 3; exit 9")
-    api.ok("POST", f"/exec/{running}/start", body={"Detach": True})
-    over, never = make(api, container, "exit 4", User="alice"), make(api, container, ["echo", "late"])
-    with begin(api, over) as stream:
-        stream.read_all()
-    pid = inspect(api, running)["Pid"]
-    engine.kill()
-    engine.start()
-    api = engine.api()
-    assert api.inspect(container)["ExecIDs"] == [running]
-    seen = inspect(api, running)
-    assert (seen["Running"], seen["Pid"]) == (True, pid)
-    seen = inspect(api, over)
-    assert (seen["Running"], seen["ExitCode"], seen["ProcessConfig"]["user"]) == (False, 4, "alice")
-    with begin(api, never) as stream:
-        assert text_of(stream.frames()) == b"late\n"
-    assert ended(api, running)["ExitCode"] == 9
-    assert api.inspect(container)["ExecIDs"] is None
-
-
-@pytest.mark.gantry_only
-def test_execs_leave_no_memory_behind(fresh):
-    engine = fresh()
-    api = engine.api()
-    container = api.run(SLEEP)
-
-    def resident():
-        with open(f"/proc/{engine.process.pid}/smaps_rollup") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("Pss_Anon:"))
-
-    def burst(count):
-        with ThreadPoolExecutor(4) as pool:
-            assert set(pool.map(lambda _: output(api, container, ["true"])[1], range(count))) == {0}
-
-    burst(50)
-    before = resident()
-    burst(150)
-    assert resident() - before < 1500  # KiB: a record each, for five minutes
-
-
 def test_json_names_of_fields_may_be_in_any_case(api):
     container = api.run(SLEEP)
     data = json.dumps({"cmd": ["true"], "attachstdout": True}).encode()

@@ -1,6 +1,5 @@
 """Health checks: Docker's arithmetic, seen from outside."""
 
-import subprocess
 import time
 
 import pytest
@@ -200,25 +199,3 @@ def test_checks_are_not_among_the_users_execs(api):
     with api.events(container=[container]) as events:
         events.until("exec_start")
         assert api.inspect(container)["ExecIDs"] is None
-
-
-@pytest.mark.gantry_only
-def test_it_goes_on_after_the_daemon_was_killed(fresh):
-    engine = fresh()
-    api = engine.api()
-    container = api.run(["sleep", "1000"], Healthcheck=check("test ! -e /tmp/bad", interval=300 * MS, Retries=1))
-    until(api, container, "healthy")
-    late = api.run(["sleep", "1000"], Healthcheck=check("sleep 5432", interval=100 * MS, timeout=3600 * SECOND))
-    with api.events(container=[late]) as events:
-        events.until("exec_start")
-    engine.kill()
-    engine.start()
-    api = engine.api()
-    assert health(api, container)["Status"] == "healthy"
-    old = health(api, container)["Log"][-1]["End"]
-    until(api, container, lambda h: h["Log"][-1]["End"] > old)
-    api.ok("POST", f"/exec/{make_bad(api, container)}/start", body={"Detach": True})
-    until(api, container, "unhealthy")
-    time.sleep(1)
-    sleepers = subprocess.run(["pgrep", "-fc", "^sleep 5432"], capture_output=True, text=True).stdout.strip()
-    assert sleepers == "1", "the check of the former daemon is still there"

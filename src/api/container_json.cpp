@@ -32,6 +32,8 @@ class InspectWriter {
 
  private:
   void write_state();
+  void write_health();
+  void write_exec_ids();
   void write_files();
   json::Value host_config() const;
   json::Value config() const;
@@ -66,7 +68,7 @@ std::string InspectWriter::write(std::optional<ContainerSizes> sizes) {
   json_.field("Name", "/" + container_.name).field("RestartCount", container_.state.restart_count);
   json_.field("Driver", kStorageDriver).field("Platform", container_.platform);
   json_.field("MountLabel", "").field("ProcessLabel", "").field("AppArmorProfile", "");
-  json_.key("ExecIDs").null();
+  write_exec_ids();
   json_.key("HostConfig").raw(json::render(host_config()));
   write_graph_driver();
   if (sizes) json_.field("SizeRw", sizes->rw).field("SizeRootFs", sizes->root_fs);
@@ -86,7 +88,32 @@ void InspectWriter::write_state() {
   json_.field("Dead", state.dead).field("Pid", state.running && !state.restarting ? state.pid : 0);
   json_.field("ExitCode", state.exit_code).field("Error", state.error);
   json_.field("StartedAt", render_rfc3339_nano(state.started));
-  json_.field("FinishedAt", render_rfc3339_nano(state.finished)).end_object();
+  json_.field("FinishedAt", render_rfc3339_nano(state.finished));
+  write_health();
+  json_.end_object();
+}
+
+void InspectWriter::write_health() {
+  const auto& health = container_.state.health;
+  if (!health) return;
+  json_.key("Health").begin_object().field("Status", container_.health_text());
+  json_.field("FailingStreak", health->failing_streak).key("Log").begin_array();
+  for (const engine::HealthResult& result : health->log) {
+    json_.begin_object().field("Start", render_rfc3339_nano(result.start)).field("End", render_rfc3339_nano(result.end));
+    json_.field("ExitCode", result.exit_code).field("Output", result.output).end_object();
+  }
+  json_.end_array().end_object();
+}
+
+void InspectWriter::write_exec_ids() {
+  json_.key("ExecIDs");
+  if (container_.running_execs.empty()) {
+    json_.null();
+    return;
+  }
+  json_.begin_array();
+  for (const std::string& id : container_.running_execs) json_.value(id);
+  json_.end_array();
 }
 
 void InspectWriter::write_files() {

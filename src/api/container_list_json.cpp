@@ -2,7 +2,6 @@
 
 #include "api/container_json.hpp"
 #include "base/text.hpp"
-#include "engine/container_filter.hpp"
 
 namespace gantry::api {
 namespace {
@@ -21,6 +20,7 @@ class ListWriter {
  private:
   std::string shown_image(const Container& container);
   const std::string& manifest_descriptor(const std::string& image_id);
+  void write_health(JsonWriter& json, const Container& container);
   void write_ports(JsonWriter& json, const Container& container);
   void write_labels(JsonWriter& json, const Container& container);
   void write_host_config(JsonWriter& json, const Container& container);
@@ -54,11 +54,17 @@ void ListWriter::write(JsonWriter& json, const Container& container) {
   json.field("Status", container.status_text(now_));
   write_host_config(json, container);
   if (version_ >= ApiVersion{1, 52})
-    json.key("Health").begin_object().field("Status", engine::health_text(container)).field("FailingStreak", 0).end_object();
+    write_health(json, container);
   write_networks(json, container);
   json.key("Mounts");
   write_mounts(json, container);
   json.end_object();
+}
+
+void ListWriter::write_health(JsonWriter& json, const Container& container) {
+  const auto& health = container.state.health;
+  json.key("Health").begin_object().field("Status", container.health_text());
+  json.field("FailingStreak", health ? health->failing_streak : 0).end_object();
 }
 
 /// The name that the container was created with, unless it means another image now (or nothing): then the id.

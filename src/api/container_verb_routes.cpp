@@ -32,6 +32,8 @@ std::string read_stop_signal(const Request& request) {
   return request.version() < ApiVersion{1, 42} ? std::string() : request.query().get("signal");
 }
 
+}  // namespace
+
 std::uint16_t read_dimension(const Query& query, std::string_view name, std::string_view word) {
   const std::string text = query.get(name);
   const auto number = parse_int(text);
@@ -40,6 +42,8 @@ std::uint16_t read_dimension(const Query& query, std::string_view name, std::str
                                             (number ? "value out of range" : "invalid syntax"));
   return static_cast<std::uint16_t>(std::min<std::int64_t>(*number, 0xffff));
 }
+
+namespace {
 
 /// Clients send nothing, or "{}"; long ago they sent a HostConfig.
 void refuse_start_body(const Request& request) {

@@ -30,6 +30,8 @@ std::string quote(std::string_view text);
 std::string render_hex(std::string_view bytes);
 bool is_lower_hex(std::string_view text);
 bool is_valid_utf8(std::string_view text);
+/// Bytes that are no UTF-8 become U+FFFD, one for each.
+std::string replace_invalid_utf8(std::string_view text);
 std::string base64_encode(std::string_view bytes);
 /// Standard or URL alphabet, padding optional. nullopt if it is neither.
 std::optional<std::string> base64_decode(std::string_view text);

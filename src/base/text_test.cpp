@@ -59,5 +59,10 @@ TEST(Text, PrintsSizesAsDockerDoes) {
   EXPECT_EQ(render_human_size(1234567), "1.235MB");
 }
 
+TEST(Text, ReplacesEachByteThatIsNoUtf8) {
+  EXPECT_EQ(replace_invalid_utf8("gr\xc3\xbc\xc3\x9f"), "gr\xc3\xbc\xc3\x9f");
+  EXPECT_EQ(replace_invalid_utf8("a\xff" "b\xc3"), "a\xef\xbf\xbd" "b\xef\xbf\xbd");
+}
+
 }  // namespace
 }  // namespace gantry

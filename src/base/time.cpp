@@ -166,4 +166,27 @@ std::string render_human_duration(nanoseconds d) {
   return fmt::format("{} years", static_cast<long long>(static_cast<double>(secs) / 3600.0) / 24 / 365);
 }
 
+std::string render_go_duration(nanoseconds d) {
+  const auto total = d.count();
+  if (total < 0) return "-" + render_go_duration(-d);
+  if (total == 0) return "0s";
+  const auto with_fraction = [](std::int64_t value, std::int64_t unit, std::string_view name) {
+    std::string text = std::to_string(value / unit);
+    if (value % unit != 0) {
+      std::string digits = std::to_string(unit + value % unit).substr(1);
+      digits.erase(digits.find_last_not_of('0') + 1);
+      text += "." + digits;
+    }
+    return text.append(name);
+  };
+  if (total < 1'000) return std::to_string(total) + "ns";
+  if (total < 1'000'000) return with_fraction(total, 1'000, "µs");
+  if (total < 1'000'000'000) return with_fraction(total, 1'000'000, "ms");
+  const std::int64_t minutes = total / 60'000'000'000;
+  std::string text;
+  if (minutes >= 60) text = std::to_string(minutes / 60) + "h";
+  if (minutes > 0) text += std::to_string(minutes % 60) + "m";
+  return text + with_fraction(total % 60'000'000'000, 1'000'000'000, "s");
+}
+
 }  // namespace gantry

@@ -27,5 +27,7 @@ std::optional<Timestamp> parse_unix_seconds(std::string_view text);
 
 /// "Less than a second", "5 seconds", "About a minute" …: Docker's words for a duration.
 std::string render_human_duration(std::chrono::nanoseconds d);
+/// As Go prints a duration: "30s", "1m30s", "1h0m0s", "1.5s", "250ms".
+std::string render_go_duration(std::chrono::nanoseconds d);
 
 }  // namespace gantry

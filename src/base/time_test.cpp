@@ -44,5 +44,15 @@ TEST(Time, UsesDockersWordsForDurations) {
   EXPECT_EQ(render_human_duration(24h * 900), "2 years");
 }
 
+TEST(Time, WritesDurationsAsGoDoes) {
+  EXPECT_EQ(render_go_duration(30s), "30s");
+  EXPECT_EQ(render_go_duration(90s), "1m30s");
+  EXPECT_EQ(render_go_duration(1h), "1h0m0s");
+  EXPECT_EQ(render_go_duration(1500ms), "1.5s");
+  EXPECT_EQ(render_go_duration(250ms), "250ms");
+  EXPECT_EQ(render_go_duration(1050us), "1.05ms");
+  EXPECT_EQ(render_go_duration(0s), "0s");
+}
+
 }  // namespace
 }  // namespace gantry

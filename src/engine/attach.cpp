@@ -32,13 +32,6 @@ Task<void> wait_for_start(ContainerPtr container, std::optional<std::uint64_t> e
   while (!container->removed && (!container->shim || container->starts == ending)) co_await container->changed.wait();
 }
 
-std::string frame_text(std::string_view text, bool framed) {
-  if (!framed) return std::string(text);
-  unsigned char header[protocol::kStreamHeaderSize];
-  protocol::encode_stream_header(header, 1, static_cast<std::uint32_t>(text.size()));
-  return std::string(reinterpret_cast<const char*>(header), sizeof header).append(text);
-}
-
 }  // namespace
 
 AttachSession Attach::begin(const std::string& reference, AttachOptions options) const {

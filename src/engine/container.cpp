@@ -32,12 +32,28 @@ const std::map<std::string, std::string>& Container::labels() const {
   return config.Labels ? *config.Labels : kNone;
 }
 
+std::string_view Container::health_text() const noexcept {
+  if (!state.health) return "none";
+  if (!state.running || state.restarting) return "unhealthy";
+  switch (state.health->status) {
+    case HealthStatus::starting: return "starting";
+    case HealthStatus::healthy: return "healthy";
+    case HealthStatus::unhealthy: return "unhealthy";
+  }
+  return "none";
+}
+
 std::string Container::status_text(Timestamp at) const {
   switch (status()) {
     case Status::paused: return fmt::format("Up {} (Paused)", render_human_duration(at - state.started));
     case Status::restarting:
       return fmt::format("Restarting ({}) {} ago", state.exit_code, render_human_duration(at - state.finished));
-    case Status::running: return "Up " + render_human_duration(at - state.started);
+    case Status::running: {
+      std::string text = "Up " + render_human_duration(at - state.started);
+      if (!state.health) return text;
+      const bool starting = state.health->status == HealthStatus::starting;
+      return fmt::format("{} ({}{})", text, starting ? "health: " : "", health_text());
+    }
     case Status::removing: return "Removal In Progress";
     case Status::dead: return "Dead";
     case Status::created: return "Created";

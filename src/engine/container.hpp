@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,24 @@ namespace gantry::engine {
 enum class Status { created, running, paused, restarting, removing, exited, dead };
 std::string_view status_name(Status status) noexcept;
 
+/// One run of a health check.
+struct HealthResult {
+  Timestamp start{};
+  Timestamp end{};
+  int exit_code = 0;  // -1: it could not be run, or took too long
+  std::string output;
+};
+
+enum class HealthStatus { starting, healthy, unhealthy };
+
+/// What the health checks of one run of a container have found out.
+struct HealthState {
+  Timestamp run{};  // when that run was started
+  HealthStatus status = HealthStatus::starting;
+  std::int64_t failing_streak = 0;
+  std::vector<HealthResult> log;  // the newest last
+};
+
 /// What changes while a container lives. Committed with each change; see docs/state-on-disk.md.
 struct ContainerState {
   bool starting = false;  // a start was begun and neither finished nor taken back: recovery cleans up after it
@@ -39,6 +58,7 @@ struct ContainerState {
   bool manually_stopped = false;    // `unless-stopped` does not start it again
   bool has_been_started = false;    // restart policies do not apply before the first start
   std::int64_t backoff_ms = 0;      // delay of the next restart; 0: the first one
+  std::optional<HealthState> health;  // absent without a health check, and before the first start
 };
 
 /// How the supervisor treats the next exit, decided by the verbs that cause it. Not durable: a daemon that starts
@@ -84,6 +104,7 @@ struct Container {
   /// Sessions that want to see the next start from its first byte: the start lets them attach before the process runs.
   std::size_t waiting_attachments = 0;
   bool manual_restart = false;  // `docker restart` stops it: --rm does not fire
+  std::set<std::string> running_execs;  // ids; health checks are not among them
 
   bool is_running() const noexcept { return state.running; }
   Status status() const noexcept;
@@ -91,6 +112,8 @@ struct Container {
   const std::map<std::string, std::string>& labels() const;
   bool tty() const noexcept { return config.Tty; }
   std::string network_mode() const { return host.NetworkMode.empty() ? "bridge" : host.NetworkMode; }
+  /// "healthy", "unhealthy", "starting"; "none" without a health check. Not healthy when it does not run, as in Docker.
+  std::string_view health_text() const noexcept;
   /// "Up 3 minutes", "Exited (0) 2 days ago" …: the text of `docker ps`.
   std::string status_text(Timestamp at) const;
 };

@@ -30,6 +30,22 @@ struct StoredConfig {
 BOOST_DESCRIBE_STRUCT(StoredConfig, (),
                       (image_id, image_ref, chain_id, platform, config, host, networks, path, args, mounts, log_path))
 
+struct StoredHealthResult {
+  std::int64_t start_ns = 0;
+  std::int64_t end_ns = 0;
+  int exit_code = 0;
+  std::string output;
+};
+BOOST_DESCRIBE_STRUCT(StoredHealthResult, (), (start_ns, end_ns, exit_code, output))
+
+struct StoredHealth {
+  std::int64_t run_ns = 0;
+  HealthStatus status = HealthStatus::starting;
+  std::int64_t failing_streak = 0;
+  std::vector<StoredHealthResult> log;
+};
+BOOST_DESCRIBE_STRUCT(StoredHealth, (), (run_ns, status, failing_streak, log))
+
 struct StoredState {
   bool starting = false;
   bool running = false;
@@ -46,13 +62,28 @@ struct StoredState {
   bool manually_stopped = false;
   bool has_been_started = false;
   std::int64_t backoff_ms = 0;
+  json::Omit<StoredHealth> health;
 };
 BOOST_DESCRIBE_STRUCT(StoredState, (),
                       (starting, running, paused, restarting, oom_killed, dead, pid, exit_code, error, started_ns,
-                       finished_ns, restart_count, manually_stopped, has_been_started, backoff_ms))
+                       finished_ns, restart_count, manually_stopped, has_been_started, backoff_ms, health))
 
 std::int64_t to_ns(Timestamp t) { return static_cast<std::int64_t>(t.time_since_epoch().count()); }
 Timestamp from_ns(std::int64_t ns) { return Timestamp(std::chrono::nanoseconds(ns)); }
+
+StoredHealth to_stored(const HealthState& health) {
+  StoredHealth stored{to_ns(health.run), health.status, health.failing_streak, {}};
+  for (const HealthResult& result : health.log)
+    stored.log.push_back({to_ns(result.start), to_ns(result.end), result.exit_code, result.output});
+  return stored;
+}
+
+HealthState from_stored(StoredHealth&& stored) {
+  HealthState health{from_ns(stored.run_ns), stored.status, stored.failing_streak, {}};
+  for (StoredHealthResult& result : stored.log)
+    health.log.push_back({from_ns(result.start_ns), from_ns(result.end_ns), result.exit_code, std::move(result.output)});
+  return health;
+}
 
 }  // namespace
 
@@ -65,7 +96,8 @@ std::string encode_config(const Container& c) {
 std::string encode_state(const ContainerState& s) {
   StoredState stored{s.starting,         s.running,       s.paused,        s.restarting,       s.oom_killed,
                      s.dead,             s.pid,           s.exit_code,     s.error,            to_ns(s.started),
-                     to_ns(s.finished),  s.restart_count, s.manually_stopped, s.has_been_started, s.backoff_ms};
+                     to_ns(s.finished),  s.restart_count, s.manually_stopped, s.has_been_started, s.backoff_ms,  {}};
+  if (s.health) stored.health = to_stored(*s.health);
   return json::encode_text(stored);
 }
 
@@ -85,7 +117,7 @@ void decode_config(const std::string& text, Container& into) {
 }
 
 ContainerState decode_state(const std::string& text) {
-  const auto stored = json::decode_text<StoredState>(text);
+  auto stored = json::decode_text<StoredState>(text);
   ContainerState s;
   s.starting = stored.starting;
   s.running = stored.running;
@@ -102,6 +134,7 @@ ContainerState decode_state(const std::string& text) {
   s.manually_stopped = stored.manually_stopped;
   s.has_been_started = stored.has_been_started;
   s.backoff_ms = stored.backoff_ms;
+  if (stored.health) s.health = from_stored(std::move(*stored.health));
   return s;
 }
 

@@ -118,7 +118,7 @@ bool Selection::passes_identity(const Container& container) const {
 
 bool Selection::passes_state(const Container& container) const {
   if (!filters_.exact_match("status", status_name(container.status()))) return false;
-  if (!filters_.exact_match("health", health_text(container))) return false;
+  if (!filters_.exact_match("health", container.health_text())) return false;
   if (exit_codes_.empty()) return true;
   return !container.state.running && container.state.started != Timestamp{} &&
          exit_codes_.contains(container.state.exit_code);
@@ -205,7 +205,5 @@ std::set<std::string> parse_port_filter(const std::string& key, const std::strin
   for (std::int64_t port = *first; port <= *last; ++port) ports.insert(std::to_string(port) + "/" + proto);
   return ports;
 }
-
-std::string_view health_text(const Container&) { return "none"; }
 
 }  // namespace gantry::engine

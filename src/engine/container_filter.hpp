@@ -35,7 +35,4 @@ std::function<bool(const Container&)> prune_filter(const Filters& filters);
 /// Throws invalid_argument, naming the filter.
 std::set<std::string> parse_port_filter(const std::string& key, const std::string& value);
 
-/// "none": containers are not checked.
-std::string_view health_text(const Container& container);
-
 }  // namespace gantry::engine

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -42,6 +43,8 @@ class Lifecycle {
   ~Lifecycle();
   /// The removal that --rm asks for. Set once by app.cpp.
   void set_containers(Containers* containers) { containers_ = containers; }
+  /// Called for every run that begins, and for every one that a new daemon takes over. Set once, before recover().
+  void on_started(std::function<void(ContainerPtr)> hook) { on_started_ = std::move(hook); }
 
   /// Returns when the process runs and its addresses and ports are known. Throws not_modified if it runs already.
   Task<void> start(std::string reference);
@@ -112,6 +115,7 @@ class Lifecycle {
   Services& services_;
   ContainerStore& store_;
   Containers* containers_ = nullptr;
+  std::function<void(ContainerPtr)> on_started_;
   std::unique_ptr<async::TaskGroup> supervisors_;
 };
 

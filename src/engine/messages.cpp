@@ -38,12 +38,20 @@ Error container_is_restarting(std::string_view id) {
   return {Errc::conflict, fmt::format("Container {} is restarting, wait until the container is running", id)};
 }
 
+Error no_such_exec(std::string_view id) { return {Errc::not_found, fmt::format("No such exec instance: {}", id)}; }
+
+Error container_is_paused(std::string_view reference) {
+  return {Errc::conflict, fmt::format("Container {} is paused, unpause the container before exec", reference)};
+}
+
 namespace {
 
 /// What the runtime would have said, in the words that the docker CLI searches for (engine-api.md §2.1).
 std::string runtime_words(const protocol::RuntimeFailure& failure, std::string_view program) {
   using protocol::FailureKind;
-  const std::string exec = fmt::format("unable to start container process: error during container init: exec: {}",
+  const bool first_process = failure.stage != protocol::Stage::exec;
+  const std::string exec = fmt::format("unable to start container process: {}exec: {}",
+                                       first_process ? "error during container init: " : "",
                                        quote(failure.path.empty() ? std::string(program) : failure.path));
   switch (failure.kind) {
     case FailureKind::executable_not_found:
@@ -79,6 +87,23 @@ StartFailure render_start_failure(const protocol::RuntimeFailure& failure, std::
     case FailureKind::other: return {128, {Errc::internal, std::move(text)}};
   }
   return {128, {Errc::internal, std::move(text)}};
+}
+
+StartFailure render_exec_failure(const protocol::RuntimeFailure& failure, std::string_view program) {
+  using protocol::FailureKind;
+  std::string words = runtime_words(failure, program);
+  if (!words.starts_with("exec failed: ")) words.insert(0, "exec failed: ");
+  std::string text = "OCI runtime exec failed: " + words + ": unknown";
+  switch (failure.kind) {
+    case FailureKind::executable_not_found:
+    case FailureKind::no_such_file:
+    case FailureKind::not_directory: return {127, {Errc::invalid_argument, std::move(text)}};
+    case FailureKind::permission_denied:
+    case FailureKind::is_directory: return {126, {Errc::invalid_argument, std::move(text)}};
+    case FailureKind::timed_out:
+    case FailureKind::other: return {126, {Errc::internal, std::move(text)}};
+  }
+  return {126, {Errc::internal, std::move(text)}};
 }
 
 }  // namespace gantry::engine

@@ -17,6 +17,9 @@ Error container_already_paused(std::string_view id);
 Error container_not_paused(std::string_view id);
 Error container_is_restarting(std::string_view id);
 
+Error no_such_exec(std::string_view id);
+Error container_is_paused(std::string_view reference);  // for exec
+
 /// How a failed start looks to a client: the code that the container gets, and the error to answer with.
 struct StartFailure {
   int exit_code = 128;
@@ -24,5 +27,7 @@ struct StartFailure {
 };
 /// `program` is what the container was told to run.
 StartFailure render_start_failure(const protocol::RuntimeFailure& failure, std::string_view program);
+/// The same for an exec.
+StartFailure render_exec_failure(const protocol::RuntimeFailure& failure, std::string_view program);
 
 }  // namespace gantry::engine

@@ -44,10 +44,11 @@ void set_process(ContainerSpec& spec, const SpecInputs& in, const runtime::HostF
   const auto resolved = runtime::resolve_user_blocking(in.rootfs.string(), in.config.User, words(in.host.GroupAdd));
   spec.user = resolved.user;
   spec.env = words(in.config.Env);
-  runtime::CapabilityRequest request{words(in.host.CapAdd), words(in.host.CapDrop), in.host.Privileged};
-  spec.capabilities = runtime::resolve_capabilities(request, facts.own_capabilities);
-  if (in.host.OomScoreAdj != 0) spec.oom_score_adj = static_cast<int>(in.host.OomScoreAdj);
-  spec.ulimits = runtime::merge_ulimits(in.default_ulimits, to_runtime_ulimits(in.host));
+  ProcessPolicy policy = process_policy(in.host, in.default_ulimits, in.daemon_no_new_privileges, facts);
+  spec.capabilities = std::move(policy.capabilities);
+  spec.no_new_privileges = policy.no_new_privileges;
+  spec.oom_score_adj = policy.oom_score_adj;
+  spec.ulimits = std::move(policy.ulimits);
   spec.init_path = in.init_path;
 }
 
@@ -55,7 +56,6 @@ void set_security(ContainerSpec& spec, const SpecInputs& in, const runtime::Host
                   runtime::SeccompCache& seccomp) {
   using Seccomp = runtime::SecurityOptions::Seccomp;
   const auto options = runtime::parse_security_opts(words(in.host.SecurityOpt), facts);
-  spec.no_new_privileges = options.no_new_privileges.value_or(in.daemon_no_new_privileges);
   spec.writable_cgroups = options.writable_cgroups;
   spec.privileged = in.host.Privileged;
   spec.masked_paths = in.host.MaskedPaths;
@@ -151,6 +151,18 @@ void set_mounts(ContainerSpec& spec, const SpecInputs& in, const runtime::HostFa
 }
 
 }  // namespace
+
+ProcessPolicy process_policy(const model::HostConfig& host, const std::vector<runtime::Ulimit>& default_ulimits,
+                             bool daemon_no_new_privileges, const runtime::HostFacts& facts) {
+  ProcessPolicy policy;
+  runtime::CapabilityRequest request{words(host.CapAdd), words(host.CapDrop), host.Privileged};
+  policy.capabilities = runtime::resolve_capabilities(request, facts.own_capabilities);
+  policy.no_new_privileges = runtime::parse_security_opts(words(host.SecurityOpt), facts)
+                                 .no_new_privileges.value_or(daemon_no_new_privileges);
+  if (host.OomScoreAdj != 0) policy.oom_score_adj = static_cast<int>(host.OomScoreAdj);
+  policy.ulimits = runtime::merge_ulimits(default_ulimits, to_runtime_ulimits(host));
+  return policy;
+}
 
 std::string build_spec_blocking(const SpecInputs& inputs, const runtime::HostFacts& facts,
                                 runtime::SeccompCache& seccomp) {

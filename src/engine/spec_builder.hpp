@@ -40,6 +40,17 @@ struct SpecInputs {
   bool daemon_no_new_privileges = false;
 };
 
+/// What every process of a container gets, the first one and those of exec.
+struct ProcessPolicy {
+  std::vector<std::string> capabilities;
+  bool no_new_privileges = false;
+  std::optional<int> oom_score_adj;
+  std::vector<runtime::Ulimit> ulimits;
+};
+/// Throws invalid_argument with Docker's texts. Reads no file.
+ProcessPolicy process_policy(const model::HostConfig& host, const std::vector<runtime::Ulimit>& default_ulimits,
+                             bool daemon_no_new_privileges, const runtime::HostFacts& facts);
+
 /// The text of config.json. Resolves users in the container's own files and devices on the host. Throws Error with
 /// Docker's texts. Blocks: call it in a lane.
 std::string build_spec_blocking(const SpecInputs& inputs, const runtime::HostFacts& facts,

@@ -29,13 +29,14 @@ Task<std::string> read_piece(StreamPtr stream) {
   co_return piece;
 }
 
-Task<SpliceEnd> pump_output(StreamPtr stream, ClientPtr client, bool strip_frames) {
+Task<SpliceEnd> pump_output(StreamPtr stream, ClientPtr client, bool strip_frames, bool add_frames) {
   FrameStripper stripper;
   for (;;) {
     std::string piece = co_await read_piece(stream);
     if (piece.empty()) co_return SpliceEnd::output_ended;
     if (strip_frames) piece = stripper.feed(piece);
     if (piece.empty()) continue;
+    if (add_frames) piece = frame_text(piece, true);
     try {
       co_await client->write(std::move(piece));
     } catch (const Error&) {
@@ -89,7 +90,8 @@ Task<void> swallow_input(ClientPtr client) {
 Task<SpliceEnd> splice(StreamPtr stream, ClientPtr client, SpliceOptions options) {
   using namespace boost::asio::experimental::awaitable_operators;
   const auto ended =
-      co_await (pump_output(stream, client, options.strip_frames) || pump_input(stream, client, std::move(options)));
+      co_await (pump_output(stream, client, options.strip_frames, options.add_frames) ||
+                pump_input(stream, client, options));
   co_return std::visit([](SpliceEnd end) { return end; }, ended);
 }
 
@@ -101,6 +103,13 @@ Task<void> finish_client(ClientPtr client) {
     // The client has gone, or goes on sending: either way there is nobody left to be polite to.
   }
   client->close();
+}
+
+std::string frame_text(std::string_view text, bool framed) {
+  if (!framed) return std::string(text);
+  unsigned char header[protocol::kStreamHeaderSize];
+  protocol::encode_stream_header(header, 1, static_cast<std::uint32_t>(text.size()));
+  return std::string(reinterpret_cast<const char*>(header), sizeof header).append(text);
 }
 
 std::string FrameStripper::feed(std::string_view bytes) {

@@ -16,6 +16,8 @@ struct SpliceOptions {
   bool close_stdin = false;
   /// Takes the frame headers out of the output: for WebSockets.
   bool strip_frames = false;
+  /// Puts frame headers before the output of a terminal, for a client that expects them.
+  bool add_frames = false;
   /// The bytes that detach; empty: none. Only for terminals.
   std::string detach_keys;
 };
@@ -31,6 +33,9 @@ Task<SpliceEnd> splice(std::shared_ptr<runtime::AttachStream> stream, std::share
 /// Says goodbye so that the client reads everything up to the end: closes our direction, then swallows what the client
 /// still sends for a short while. Without this a client that was sending would see a reset instead of the end.
 Task<void> finish_client(std::shared_ptr<StreamClient> client);
+
+/// `text` as the daemon itself says it in a stream: on stdout, in a frame if the client expects frames.
+std::string frame_text(std::string_view text, bool framed);
 
 /// Takes stdcopy frame headers out of a stream that arrives in arbitrary pieces.
 class FrameStripper {

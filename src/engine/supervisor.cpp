@@ -29,6 +29,7 @@ constexpr int kUnknownExitCode = 255;
 void Lifecycle::spawn_supervisor(ContainerPtr container) {
   supervisors_->spawn("supervisor of " + container->name, supervise(container));
   supervisors_->spawn("out-of-memory watch of " + container->name, watch_oom(container, container->starts));
+  if (on_started_) on_started_(container);
 }
 
 /// One run after another, until the container stays down.

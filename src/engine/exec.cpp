@@ -1,0 +1,226 @@
+#include "engine/exec.hpp"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/failpoint.hpp"
+#include "base/log.hpp"
+#include "base/text.hpp"
+#include "engine/detach_keys.hpp"
+#include "engine/exec_spec.hpp"
+#include "engine/messages.hpp"
+
+namespace gantry::engine {
+namespace {
+
+/// Ended execs are forgotten in the second round that finds them, as in Docker.
+constexpr std::chrono::minutes kCollectEvery{5};
+/// Above this the oldest that do not run are forgotten earlier.
+constexpr std::size_t kMostRecords = 4096;
+/// Of one exec's file. Bigger than any request's body.
+constexpr std::size_t kMostStored = 32 << 20;
+
+/// Throws as Docker words it. `reference` is how the client called the container.
+void require_active(const Container& container, const std::string& reference) {
+  if (!container.state.running) throw container_not_running(container.id.str());
+  if (container.state.paused) throw container_is_paused(reference);
+  if (container.state.restarting || !container.shim) throw container_is_restarting(container.id.str());
+}
+
+void remove_files_blocking(const std::vector<sys::Path>& files) {
+  std::error_code ignored;  // gone with its container
+  for (const sys::Path& file : files) std::filesystem::remove(file, ignored);
+}
+
+}  // namespace
+
+std::string Exec::command_text() const {
+  const std::vector<std::string> args(options.command.begin() + 1, options.command.end());
+  return options.command.front() + " " + join(args, " ");
+}
+
+Execs::Execs(Services& services, ContainerStore& store, Lifecycle& lifecycle)
+    : services_(services), store_(store), lifecycle_(lifecycle), tasks_(services.loop) {}
+
+Execs::~Execs() = default;
+
+Task<ExecPtr> Execs::create(std::string reference, ExecOptions options) {
+  if (options.command.empty()) throw Error(Errc::invalid_argument, "No exec command specified");
+  ContainerPtr container = store_.get(reference);
+  require_active(*container, reference);
+  co_return co_await enter(container, std::move(options), false);
+}
+
+Task<ExecPtr> Execs::create_probe(ContainerPtr container, std::vector<std::string> command) {
+  ExecOptions options;
+  options.command = std::move(command);
+  options.use_stdout = true;
+  options.use_stderr = true;
+  return enter(std::move(container), std::move(options), true);
+}
+
+Task<ExecPtr> Execs::enter(ContainerPtr container, ExecOptions options, bool is_probe) {
+  auto exec = std::make_shared<Exec>();
+  exec->id = random_id();
+  exec->container_id = container->id.str();
+  exec->container = container;
+  exec->is_probe = is_probe;
+  if (!options.detach_keys.empty()) exec->keys = parse_detach_keys(options.detach_keys);
+  auto in = std::make_shared<ExecInputs>();
+  in->config = container->config;
+  in->host = container->host;
+  in->options = options;
+  in->hostname = container->config.Hostname;
+  if (const auto* live = services_.networks.find_attachment(exec->container_id); live && !live->donor_id.empty())
+    if (const ContainerPtr donor = store_.find(live->donor_id)) in->hostname = donor->config.Hostname;
+  in->rootfs = services_.paths.rootfs(exec->container_id);
+  for (const auto& [name, limit] : services_.config.default_ulimits)
+    in->default_ulimits.push_back({name, limit.soft, limit.hard});
+  in->daemon_no_new_privileges = services_.config.no_new_privileges;
+  exec->options = std::move(options);
+  exec->options.env.clear();
+  if (exec->options.user.empty()) exec->options.user = container->config.User;
+  exec->process_json = co_await services_.lanes.quick.run([in, facts = &services_.host] {
+    return build_process_blocking(*in, *facts);
+  });
+  if (!is_probe) {
+    // Beside the shim, so that a daemon that comes after this one knows it; gone with the run, so it is not synced.
+    co_await services_.lanes.quick.run([text = encode_exec(*exec), directory = directory(exec->container_id),
+                                        name = exec->id] {
+      std::filesystem::create_directory(directory);
+      sys::write_atomically(directory / name, text, 0600, false);
+    });
+    FAILPOINT("exec.create.after_file");
+  }
+  require_active(*container, container->id.str());
+  make_room();
+  exec->number = ++created_;
+  by_id_[exec->id] = exec;
+  publish(*exec, "exec_create: " + exec->command_text());
+  co_return exec;
+}
+
+void Execs::forget(const Exec& exec) { by_id_.erase(exec.id); }
+
+void Execs::publish(const Exec& exec, std::string action, std::map<std::string, std::string> extra) {
+  const ContainerPtr container = exec.container.lock();
+  if (!container) return;
+  extra["execID"] = exec.id;
+  lifecycle_.publish(*container, std::move(action), std::move(extra));
+}
+
+ExecPtr Execs::get(const std::string& id) const {
+  const auto found = by_id_.find(id);
+  if (found == by_id_.end()) throw no_such_exec(id);
+  const ContainerPtr container = found->second->container.lock();
+  if (!container || container->removed) throw no_such_exec(id);
+  return found->second;
+}
+
+ExecPtr Execs::get_startable(const std::string& id) const {
+  ExecPtr exec = get(id);
+  require_active(*exec->container.lock(), exec->container_id);
+  return exec;
+}
+
+/// Keeps the number of records bounded, whatever clients create and never start.
+void Execs::make_room() {
+  if (by_id_.size() < kMostRecords) return;
+  std::vector<ExecPtr> idle;
+  for (const auto& [id, exec] : by_id_)
+    if (exec->phase == ExecPhase::ended || exec->phase == ExecPhase::created) idle.push_back(exec);
+  std::ranges::sort(idle, {}, &Exec::number);
+  idle.resize(std::min(idle.size(), kMostRecords / 8));
+  erase(idle);
+}
+
+void Execs::erase(const std::vector<ExecPtr>& old) {
+  std::vector<sys::Path> files;
+  for (const ExecPtr& exec : old) {
+    by_id_.erase(exec->id);
+    if (!exec->is_probe) files.push_back(directory(exec->container_id) / exec->id);
+  }
+  if (files.empty()) return;
+  tasks_.spawn("removal of old exec records", services_.lanes.quick.run([files = std::move(files)] {
+    remove_files_blocking(files);
+  }));
+}
+
+/// Forgets what is over.
+Task<void> Execs::collect() {
+  for (;;) {
+    co_await async::sleep_for(kCollectEvery);
+    std::vector<ExecPtr> old;
+    for (const auto& [id, exec] : by_id_) {
+      const ContainerPtr container = exec->container.lock();
+      if (!container || container->removed || exec->can_remove) old.push_back(exec);
+      else if (exec->phase == ExecPhase::ended) exec->can_remove = true;
+    }
+    erase(old);
+  }
+}
+
+Task<void> Execs::recover() {
+  tasks_.spawn("exec records", collect());
+  using Files = std::vector<std::pair<std::string, std::string>>;
+  for (const ContainerPtr& container : store_.list()) {
+    if (!container->shim) continue;
+    Files files = co_await services_.lanes.quick.run([directory = directory(container->id.str())] {
+      Files found;
+      std::error_code none;
+      if (!std::filesystem::is_directory(directory, none)) return found;
+      for (const std::string& name : sys::list_directory(directory))
+        if (auto text = sys::find_file(directory / name, kMostStored)) found.emplace_back(name, std::move(*text));
+      return found;
+    });
+    if (files.empty()) continue;
+    try {
+      co_await adopt(container, std::move(files));
+    } catch (const Error& e) {
+      log::warning("container {}: its execs are not known any more: {}", container->name, e.log_detail());
+    }
+  }
+}
+
+/// Takes over what the former daemon began in one container. A file without an exec in the shim is one that was never
+/// started: the shim keeps the last that ended.
+Task<void> Execs::adopt(ContainerPtr container, std::vector<std::pair<std::string, std::string>> files) {
+  runtime::ShimClient shim = *container->shim;
+  std::map<std::string, runtime::ExecState> states;
+  for (runtime::ExecState& state : co_await shim.exec_list()) states[state.id] = state;
+  for (const auto& [id, text] : files) {
+    auto exec = std::make_shared<Exec>();
+    exec->id = id;
+    exec->container_id = container->id.str();
+    exec->container = container;
+    exec->number = ++created_;
+    decode_exec(text, *exec);
+    by_id_[id] = exec;
+    const auto found = states.find(id);
+    if (found == states.end()) continue;
+    const runtime::ExecState& state = found->second;
+    using runtime::ShimStatus;
+    if (state.status == ShimStatus::created) {
+      co_await shim.exec_remove(id);
+      continue;
+    }
+    exec->process_json.clear();
+    exec->pid = state.pid;
+    if (state.exit) {
+      mark_ended(*exec, state.exit->exit_code);
+      continue;
+    }
+    mark_running(exec, container);
+    tasks_.spawn("exec " + id.substr(0, 12), watch(exec, container, shim));
+  }
+}
+
+Task<void> Execs::stop() {
+  tasks_.cancel();
+  co_await tasks_.join();
+}
+
+}  // namespace gantry::engine
