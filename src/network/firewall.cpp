@@ -29,8 +29,12 @@ void merge(Firewall::Elements& into, const Firewall::Elements& from) {
   }
 }
 
+/// In an interval set, where one subnet ends the next may begin: the end must come first, or the kernel sees an overlap.
 std::vector<NftElement> normalised(std::vector<NftElement> elements) {
-  std::sort(elements.begin(), elements.end());
+  std::sort(elements.begin(), elements.end(), [](const NftElement& a, const NftElement& b) {
+    if (a.key != b.key) return a.key < b.key;
+    return a.interval_end != b.interval_end ? a.interval_end : a < b;
+  });
   elements.erase(std::unique(elements.begin(), elements.end()), elements.end());
   return elements;
 }
