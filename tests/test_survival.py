@@ -18,8 +18,11 @@ REPO = Path(__file__).resolve().parents[1]
 
 
 def await_end(pid, timeout=30):
-    """Waits for a process that is not our child."""
-    pidfd = os.pidfd_open(pid)
+    """Waits for a process that is not our child. One that is gone already has ended."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
     try:
         assert select.select([pidfd], [], [], timeout)[0], f"process {pid} did not end"
     finally:

@@ -118,8 +118,8 @@ def test_a_mount_over_a_link_stays_inside(docker, scratch):
     """A container's link must not lead a mount out of its root."""
     docker("run", "--name", "evil", "busybox", "sh", "-c", f"ln -s {scratch} /trap", check=True)
     docker("commit", "evil", "evil:1", check=True)
-    docker("run", "--rm", "-v", "v:/trap/inner", "busybox", "true", check=True)
-    docker("run", "--rm", "-v", "v:/trap/inner", "evil:1", "touch", "/trap/inner/x")
+    docker("run", "--rm", "-v", "vol:/trap/inner", "busybox", "true", check=True)
+    docker("run", "--rm", "-v", "vol:/trap/inner", "evil:1", "touch", "/trap/inner/x")
     assert list(scratch.iterdir()) == []
     docker("rmi", "-f", "evil:1")
 
