@@ -14,7 +14,7 @@ import pytest
 
 SYMLINK_BIT = 1 << 27
 DIRECTORY_BIT = 1 << 31
-CHAR_DEVICE_BITS = 1 << 26 | 1 << 21
+REFUSED = (400, 500)  # today's dockerd and 20.10
 
 
 def tar_of(entries):
@@ -180,6 +180,7 @@ def test_owners_modes_times_and_links_arrive(api):
         archive.addfile(entry, io.BytesIO(b"abc"))
         hard = tarfile.TarInfo("hard")
         hard.type, hard.linkname = tarfile.LNKTYPE, "own"
+        hard.uid, hard.gid, hard.mode, hard.mtime = entry.uid, entry.gid, entry.mode, entry.mtime
         archive.addfile(hard)
     container = api.create(Cmd=["stat", "-c", "%u %g %a %Y %h", "/tmp/own"])
     assert put(api, container, "/tmp", buffer.getvalue()).status == 200
@@ -188,6 +189,7 @@ def test_owners_modes_times_and_links_arrive(api):
     assert api.logs(container) == b"1000 50 4750 1500000000 2\n"
 
 
+@pytest.mark.gantry_only  # 20.10 looks for the name on the host
 def test_copy_uid_gid_gives_everything_to_the_containers_user(api):
     container = api.create(Cmd=["stat", "-c", "%u %g", "/tmp/mine"], User="alice")
     assert put(api, container, "/tmp", tar_of([("mine", b"x")]), copyUIDGID=1).status == 200
@@ -199,7 +201,7 @@ def test_copy_uid_gid_gives_everything_to_the_containers_user(api):
 def test_a_file_is_no_place_to_unpack(api):
     container = api.create()
     reply = put(api, container, "/etc/passwd", tar_of([("x", b"y")]))
-    assert (reply.status, reply.message) == (400, "extraction point is not a directory")
+    assert reply.status in REFUSED and reply.message == "extraction point is not a directory"
 
 
 def test_no_overwrite_dir_non_dir(api):
@@ -215,9 +217,9 @@ def test_no_overwrite_dir_non_dir(api):
 def test_a_read_only_container_is_not_written(api):
     container = api.create(host={"ReadonlyRootfs": True, "Binds": ["writable:/data", "frozen:/frozen:ro"]})
     reply = put(api, container, "/tmp", tar_of([("x", b"y")]))
-    assert reply.status in (400, 403) and reply.message == "container rootfs is marked read-only"
+    assert reply.status in REFUSED and reply.message == "container rootfs is marked read-only"
     reply = put(api, container, "/frozen", tar_of([("x", b"y")]))
-    assert reply.status in (400, 403) and reply.message == "mounted volume is marked read-only"
+    assert reply.status in REFUSED and reply.message == "mounted volume is marked read-only"
     assert put(api, container, "/data", tar_of([("x", b"y")])).status == 200
 
 

@@ -147,6 +147,7 @@ Task<std::string> Commit::run(std::string reference, CommitOptions options) {
   try {
     if (options.pause) paused = co_await pause(container);
     image_id = co_await build(container, std::move(request));
+    announce(*container, options, image_id, names);
   } catch (const std::exception&) {
     failure = std::current_exception();
   }
@@ -159,13 +160,14 @@ Task<std::string> Commit::run(std::string reference, CommitOptions options) {
     }
   }
   if (failure) std::rethrow_exception(failure);
-  if (container->removing || container->removed)
-    throw Error(Errc::conflict, fmt::format("container {} was removed while it was committed", id));
+  co_return image_id;
+}
 
+void Commit::announce(const Container& container, const CommitOptions& options, const std::string& image_id,
+                      const std::vector<image::Reference>& names) {
   const std::string shown = names.empty() ? std::string() : names.front().familiar();
   if (!names.empty()) services_.events.publish("image", "tag", image_id, {{"name", shown}});
-  lifecycle_.publish(*container, "commit", {{"comment", options.comment}, {"imageID", image_id}, {"imageRef", shown}});
-  co_return image_id;
+  lifecycle_.publish(container, "commit", {{"comment", options.comment}, {"imageID", image_id}, {"imageRef", shown}});
 }
 
 }  // namespace gantry::engine

@@ -9,6 +9,7 @@
 #include "engine/container_store.hpp"
 #include "engine/lifecycle.hpp"
 #include "engine/services.hpp"
+#include "image/reference.hpp"
 #include "image/transfers.hpp"
 #include "model/container_config.hpp"
 
@@ -39,6 +40,8 @@ class Commit {
   image::CommitRequest make_request(const Container& container, const CommitOptions& options) const;
   Task<std::string> build(ContainerPtr container, image::CommitRequest request);
   Task<bool> pause(ContainerPtr container);
+  void announce(const Container& container, const CommitOptions& options, const std::string& image_id,
+                const std::vector<image::Reference>& names);
 
   Services& services_;
   ContainerStore& store_;

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <boost/asio/this_coro.hpp>
 #include <fmt/format.h>
 
 #include "base/error.hpp"
@@ -20,7 +21,8 @@
 namespace gantry::storage {
 namespace {
 
-constexpr unsigned kStreamThreads = 8;
+/// Each packing has a thread, which waits for whoever reads.
+constexpr unsigned kMostPackings = 128;
 
 sys::Path upper_of(const sys::Paths& paths, const std::string& id) { return paths.container(id) / "upper"; }
 sys::Path work_of(const sys::Paths& paths, const std::string& id) { return paths.container(id) / "work"; }
@@ -50,17 +52,6 @@ sys::Fd open_merged(const sys::Paths& paths, const std::vector<sys::Path>& lower
   return merged;
 }
 
-/// Packs into the channel; its end, or what went wrong, goes there too.
-void pack_to_channel(int root, const PackOptions& options, ByteChannel& channel) {
-  try {
-    pack(root, options, [&channel](std::string_view bytes) { channel.write_blocking(bytes); });
-    channel.close();
-  } catch (const Error&) {
-    channel.fail(std::current_exception());
-    throw;
-  }
-}
-
 }  // namespace
 
 std::string RootfsInfo::lower_text() const {
@@ -70,7 +61,7 @@ std::string RootfsInfo::lower_text() const {
 }
 
 RootfsStore::RootfsStore(async::Lanes& lanes, const LayerStore& layers, const sys::Paths& paths)
-    : lanes_(lanes), layers_(layers), paths_(paths), stream_lane_("stream", kStreamThreads) {}
+    : lanes_(lanes), layers_(layers), paths_(paths) {}
 
 Task<StorageFacts> RootfsStore::probe() {
   co_return co_await lanes_.quick.run([paths = paths_] { return probe_storage(paths); });
@@ -109,9 +100,9 @@ Task<void> RootfsStore::create(ContainerId id) {
   });
 }
 
-std::shared_ptr<RootfsStore::MountState> RootfsStore::mount_state(const ContainerId& id) {
+RootfsStore::MountStatePtr RootfsStore::mount_state(const ContainerId& id) {
   std::erase_if(mount_states_, [](const auto& item) { return item.second.use_count() == 1 && item.second->holds == 0; });
-  std::shared_ptr<MountState>& state = mount_states_[id.str()];
+  MountStatePtr& state = mount_states_[id.str()];
   if (!state) state = std::make_shared<MountState>();
   return state;
 }
@@ -172,6 +163,7 @@ bool RootfsStore::is_mounted_blocking(const ContainerId& id) const {
 }
 
 Task<std::uint64_t> RootfsStore::remove(ContainerId id) {
+  mount_state(id)->removed = true;
   co_return co_await lanes_.bulk.run([paths = paths_, id] {
     remove_mount_directory(paths.rootfs(id.str()));
     FAILPOINT("rootfs.remove.after_unmount");
@@ -197,25 +189,53 @@ Task<std::vector<Change>> RootfsStore::changes(ContainerId id, std::string chain
   });
 }
 
-Task<void> RootfsStore::pack_changes(ContainerId id, std::shared_ptr<ByteChannel> channel) {
-  co_await stream_lane_.run([upper = upper_of(paths_, id.str()), channel] {
-    const sys::Fd root = sys::open_file(upper, O_RDONLY | O_DIRECTORY);
+/// Packs into the channel; its end, or what went wrong, goes there too.
+Task<void> RootfsStore::pack_directory(MountStatePtr state, sys::Path directory, PackMode mode,
+                                       std::shared_ptr<ByteChannel> channel) {
+  if (packings_ >= kMostPackings)
+    throw Error(Errc::unavailable, fmt::format("{} file systems of containers are being read, which is the limit: wait "
+                                               "until one is done",
+                                               packings_));
+  struct Counted {
+    unsigned& count;
+    explicit Counted(unsigned& c) : count(c) { ++count; }
+    ~Counted() { --count; }
+  } counted{packings_};
+  async::Lane lane("pack", 1);
+  co_await lane.run([state, directory, mode, channel] {
+    const sys::Fd root = sys::open_file(directory, O_RDONLY | O_DIRECTORY);
     PackOptions options;
-    options.mode = PackMode::layer;
-    pack_to_channel(root.get(), options, *channel);
+    options.mode = mode;
+    pack(root.get(), options, [&channel](std::string_view bytes) { channel->write_blocking(bytes); });
+    if (state->removed) throw Error(Errc::conflict, "the container was removed while its files were read");
+    channel->close();
   });
 }
 
+Task<void> RootfsStore::pack_changes(ContainerId id, std::shared_ptr<ByteChannel> channel) {
+  try {
+    co_await pack_directory(mount_state(id), upper_of(paths_, id.str()), PackMode::layer, channel);
+  } catch (const std::exception&) {
+    channel->fail(std::current_exception());
+    throw;
+  }
+}
+
 Task<void> RootfsStore::pack_rootfs(ContainerId id, std::string chain, std::shared_ptr<ByteChannel> channel) {
-  auto all = layers_.lower_directories(chain);
-  all.insert(all.begin(), upper_of(paths_, id.str()));
-  co_await stream_lane_.run([paths = paths_, id, all = std::move(all), channel] {
-    const sys::Path place = paths.rootfs(id.str());
-    // Unmounted, the upper directory is read as one more lower one: a second writable mount of it is not allowed.
-    const sys::Fd root = sys::is_mount_point(place) ? sys::open_file(place, O_RDONLY | O_DIRECTORY)
-                                                    : open_merged(paths, all);
-    pack_to_channel(root.get(), PackOptions{}, *channel);
-  });
+  // Only the end of the packing ends this; aborting the channel makes it come.
+  co_await boost::asio::this_coro::reset_cancellation_state(boost::asio::disable_cancellation());
+  std::exception_ptr failure;
+  bool held = false;
+  try {
+    const sys::Path place = co_await hold(id, std::move(chain));
+    held = true;
+    co_await pack_directory(mount_state(id), place, PackMode::tree, channel);
+  } catch (const std::exception&) {
+    failure = std::current_exception();
+    channel->fail(failure);
+  }
+  if (held) co_await release(id);
+  if (failure) std::rethrow_exception(failure);
 }
 
 }  // namespace gantry::storage

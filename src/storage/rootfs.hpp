@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "storage/byte_source.hpp"
 #include "storage/changes.hpp"
 #include "storage/layer_store.hpp"
+#include "storage/pack.hpp"
 #include "sys/paths.hpp"
 
 namespace gantry::storage {
@@ -80,7 +82,9 @@ class RootfsStore {
   /// What the container changed, as `docker diff` lists it.
   Task<std::vector<Change>> changes(ContainerId id, std::string chain);
   /// The container's changes as a layer tar into `channel`, which is closed, or failed, at the end. For commit.
-  /// Resumes when all is read; a reader that leaves earlier must abort() the channel, which ends the packing.
+  /// Resumes when all is read; a reader that leaves earlier must abort() the channel, which ends the packing. Each has a
+  /// thread of its own, so a slow reader delays nobody; unavailable beyond a limit. A container that is removed
+  /// meanwhile fails the channel.
   Task<void> pack_changes(ContainerId id, std::shared_ptr<ByteChannel> channel);
   /// The whole merged tree as a plain tar into `channel`. For export. The tree needs not be mounted.
   Task<void> pack_rootfs(ContainerId id, std::string chain, std::shared_ptr<ByteChannel> channel);
@@ -91,15 +95,19 @@ class RootfsStore {
     async::Mutex order;
     unsigned holds = 0;
     bool unmount_at_end = false;
+    std::atomic<bool> removed{false};  // what was read since may not have been all
   };
-  std::shared_ptr<MountState> mount_state(const ContainerId& id);
+  using MountStatePtr = std::shared_ptr<MountState>;
+  MountStatePtr mount_state(const ContainerId& id);
   Task<sys::Path> mount_now(ContainerId id, std::string chain, bool* was_mounted);
+  Task<void> pack_directory(MountStatePtr state, sys::Path directory, PackMode mode,
+                            std::shared_ptr<ByteChannel> channel);
 
   async::Lanes& lanes_;
   const LayerStore& layers_;
   const sys::Paths paths_;
-  std::map<std::string, std::shared_ptr<MountState>> mount_states_;  // of containers that something is done to
-  async::Lane stream_lane_;  // its threads wait for clients that read slowly
+  std::map<std::string, MountStatePtr> mount_states_;  // of containers that something is done to
+  unsigned packings_ = 0;
 };
 
 }  // namespace gantry::storage

@@ -295,5 +295,36 @@ TEST_F(RootfsTest, ALostLayerIsNamed) {
             std::string::npos);
 }
 
+TEST_F(RootfsTest, AHeldTreeStaysMountedWhateverTheContainerDoes) {
+  const std::string chain = layer(TarBuilder().file("a", "x").finish());
+  run(rootfs_->create(id_));
+  const sys::Path place = run(rootfs_->hold(id_, chain));
+  EXPECT_TRUE(sys::is_mount_point(place));
+  run(rootfs_->hold(id_, chain));
+  run(rootfs_->mount(id_, chain));  // it is started …
+  run(rootfs_->unmount(id_));       // … and ends
+  EXPECT_TRUE(sys::is_mount_point(place));
+  run(rootfs_->release(id_));
+  EXPECT_TRUE(sys::is_mount_point(place));
+  run(rootfs_->release(id_));
+  EXPECT_FALSE(sys::is_mount_point(place));
+  run(rootfs_->remove(id_));
+}
+
+TEST_F(RootfsTest, GivingAHoldBackLeavesTheTreeToWhoMountedIt) {
+  const std::string chain = layer(TarBuilder().file("a", "x").finish());
+  run(rootfs_->create(id_));
+  run(rootfs_->hold(id_, chain));
+  const sys::Path place = run(rootfs_->mount(id_, chain));
+  run(rootfs_->release(id_));
+  EXPECT_TRUE(sys::is_mount_point(place));
+  run(rootfs_->hold(id_, chain));
+  run(rootfs_->release(id_));
+  EXPECT_TRUE(sys::is_mount_point(place));
+  run(rootfs_->unmount(id_));
+  EXPECT_FALSE(sys::is_mount_point(place));
+  run(rootfs_->remove(id_));
+}
+
 }  // namespace
 }  // namespace gantry::storage
