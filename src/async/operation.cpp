@@ -1,5 +1,7 @@
 #include "async/operation.hpp"
 
+#include <fmt/format.h>
+
 #include "base/log.hpp"
 
 namespace gantry::async {
@@ -18,14 +20,28 @@ Operation::Operation(Operations& all, std::string what, std::string subject)
 }
 
 Operation::~Operation() {
-  std::lock_guard lock(all_.mutex_);
-  all_.live_.erase(place_);
+  {
+    std::lock_guard lock(all_.mutex_);
+    all_.live_.erase(place_);
+  }
+  const Clock::time_point now = Clock::now();
+  end_step(now);
+  log::debug("{} {} took {:.1f} ms:{}", what_, subject_, std::chrono::duration<double, std::milli>(now - since_).count(),
+             timing_);
 }
 
 void Operation::step(std::string_view name) {
+  const Clock::time_point now = Clock::now();
+  end_step(now);
   std::lock_guard lock(all_.mutex_);
   step_ = name;
-  step_since_ = Clock::now();
+  step_since_ = now;
+}
+
+/// Where the time of a verb went, without a profiler.
+void Operation::end_step(Clock::time_point at) {
+  if (step_.empty() || log::level() > log::Level::debug) return;
+  timing_ += fmt::format(" [{} {:.1f}]", step_, std::chrono::duration<double, std::milli>(at - step_since_).count());
 }
 
 std::string Operation::step_name() const {

@@ -63,6 +63,7 @@ class Operation {
   friend class Operations;
   std::string step_name() const;
   Task<void> roll_back();
+  void end_step(std::chrono::steady_clock::time_point at);
 
   Operations& all_;
   const std::string what_;
@@ -70,6 +71,7 @@ class Operation {
   const std::chrono::steady_clock::time_point since_;
   std::string step_;  // guarded by all_.mutex_: the watchdog's thread reads it
   std::chrono::steady_clock::time_point step_since_;
+  std::string timing_;  // the finished steps with their milliseconds, for the debug log
   std::vector<std::function<Task<void>()>> undo_;
   std::list<Operation*>::iterator place_;
 };
