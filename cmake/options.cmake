@@ -21,7 +21,9 @@ if(GANTRY_SANITIZE)
   target_compile_options(gantry_options INTERFACE -fsanitize=${GANTRY_SANITIZE} -fno-sanitize-recover=all)
   target_link_options(gantry_options INTERFACE -fsanitize=${GANTRY_SANITIZE})
 endif()
-target_link_options(gantry_options INTERFACE -fuse-ld=lld-19)
+# What nobody calls is left out, equal functions are kept once, relocations are packed: the daemon's resident memory is
+# mostly its own program.
+target_link_options(gantry_options INTERFACE -fuse-ld=lld-19 -Wl,--gc-sections,--icf=safe -Wl,-z,pack-relative-relocs)
 
 find_program(CCACHE ccache)
 if(CCACHE)
