@@ -99,7 +99,9 @@ void InspectWriter::write_health() {
   json_.key("Health").begin_object().field("Status", container_.health_text());
   json_.field("FailingStreak", health->failing_streak).key("Log").begin_array();
   for (const engine::HealthResult& result : health->log) {
-    json_.begin_object().field("Start", render_rfc3339_nano(result.start)).field("End", render_rfc3339_nano(result.end));
+    json_.begin_object()
+        .field("Start", render_rfc3339_nano(result.start))
+        .field("End", render_rfc3339_nano(result.end));
     json_.field("ExitCode", result.exit_code).field("Output", result.output).end_object();
   }
   json_.end_array().end_object();

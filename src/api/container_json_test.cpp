@@ -1,9 +1,9 @@
 #include "api/container_json.hpp"
 
+#include <gtest/gtest.h>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/value.hpp>
-#include <gtest/gtest.h>
 
 #include "engine/test_world.hpp"
 

@@ -53,8 +53,7 @@ void ListWriter::write(JsonWriter& json, const Container& container) {
   json.field("State", engine::status_name(container.status()));
   json.field("Status", container.status_text(now_));
   write_host_config(json, container);
-  if (version_ >= ApiVersion{1, 52})
-    write_health(json, container);
+  if (version_ >= ApiVersion{1, 52}) write_health(json, container);
   write_networks(json, container);
   json.key("Mounts");
   write_mounts(json, container);

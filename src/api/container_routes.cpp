@@ -109,8 +109,8 @@ Task<DiskUsageKind> ContainerRoutes::disk_usage(ApiVersion version) {
 
 Task<Response> ContainerRoutes::top(Request request) {
   const std::string args = request.query().get("ps_args", "-ef");
-  const engine::ProcessList list = co_await engine::list_processes(
-      services_, store_, lifecycle_, request.param("name"), args.empty() ? std::string("-ef") : args);
+  const engine::ProcessList list = co_await engine::list_processes(services_, store_, lifecycle_, request.param("name"),
+                                                                   args.empty() ? std::string("-ef") : args);
   std::string body;
   JsonWriter json(body);
   const auto write_row = [&json](const std::vector<std::string>& row) {

@@ -22,8 +22,14 @@ class ContainerRoutes {
  public:
   ContainerRoutes(engine::Services& services, engine::ContainerStore& store, engine::Containers& containers,
                   engine::Lifecycle& lifecycle, engine::Attach& attach, engine::LogStreams& logs)
-      : services_(services), store_(store), containers_(containers), lifecycle_(lifecycle), attach_(attach),
-        logs_(logs), sizes_(services.loop), stats_(services) {}
+      : services_(services),
+        store_(store),
+        containers_(containers),
+        lifecycle_(lifecycle),
+        attach_(attach),
+        logs_(logs),
+        sizes_(services.loop),
+        stats_(services) {}
 
   void add_to(Router& router);
   /// The containers' part of /system/df, for SystemRoutes::provide_disk_usage.

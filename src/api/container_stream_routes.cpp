@@ -51,8 +51,8 @@ engine::AttachOptions read_attach_options(const Query& query) {
 Task<Response> refuse_attach(Request request, Error error) {
   const int status = http_status(error.code());
   const std::string_view reason = boost::beast::http::obsolete_reason(static_cast<boost::beast::http::status>(status));
-  std::string header = "HTTP/1.1 " + std::to_string(status) + " " + std::string(reason) + "\r\nContent-Type: " +
-                       std::string(kRawStream) + "\r\n\r\n";
+  std::string header = "HTTP/1.1 " + std::to_string(status) + " " + std::string(reason) +
+                       "\r\nContent-Type: " + std::string(kRawStream) + "\r\n\r\n";
   HijackedStream stream = co_await request.hijack_raw(std::move(header));
   co_await stream.write(error.message() + "\r\n");
   co_await engine::finish_client(std::make_shared<HijackedClient>(stream));
@@ -129,8 +129,7 @@ Task<Response> ContainerRoutes::stats(Request request) {
   const engine::ContainerPtr container = store_.get(request.param("name"));
   const bool stream = request.query().flag("stream", true);
   const bool one_shot = request.version() >= ApiVersion{1, 41} && request.query().flag("one-shot");
-  if (stream && one_shot)
-    throw Error(Errc::invalid_argument, "cannot have stream=true and one-shot=true");
+  if (stream && one_shot) throw Error(Errc::invalid_argument, "cannot have stream=true and one-shot=true");
   const StatsSubject subject{container->id.str(), container->name, services_.host.cgroup.is_v2(),
                              static_cast<std::uint64_t>(services_.host.memory_bytes)};
   engine::StatsSample previous;

@@ -101,12 +101,14 @@ void shape_mac_address(CreateRequest& request, ApiVersion version) {
   if (main == request.networks.end()) main = request.networks.try_emplace(mode).first;
   std::string& wanted = main->second.MacAddress;
   if (!wanted.empty() && !equals_ignoring_case(wanted, address))
-    refuse("the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be "
-           "left empty");
+    refuse(
+        "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be "
+        "left empty");
   wanted = address;
   if (version >= ApiVersion{1, 44})
-    request.warnings.push_back("The container-wide MacAddress field is now deprecated. It should be specified in "
-                               "EndpointsConfig instead.");
+    request.warnings.push_back(
+        "The container-wide MacAddress field is now deprecated. It should be specified in "
+        "EndpointsConfig instead.");
 }
 
 void shape_networks(CreateRequest& request, ApiVersion version) {

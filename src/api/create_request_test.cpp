@@ -60,8 +60,7 @@ TEST(CreateRequest, TheContainersMacAddressMovesToItsMainNetwork) {
   EXPECT_EQ(read(body, {1, 43}).networks.at("n").MacAddress, "02:00:00:00:00:01");
   EXPECT_TRUE(read(body, {1, 43}).warnings.empty());
   EXPECT_EQ(read(body, {1, 51}).warnings.size(), 1u);
-  EXPECT_EQ(refusal(body),
-            "container-wide MAC address no longer supported; use endpoint-specific MAC address instead");
+  EXPECT_EQ(refusal(body), "container-wide MAC address no longer supported; use endpoint-specific MAC address instead");
   EXPECT_EQ(refusal(R"({"MacAddress":"02:00:00:00:00:01","HostConfig":{"NetworkMode":"host"}})", {1, 43}),
             "conflicting options: mac-address and the network mode");
 }

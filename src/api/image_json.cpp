@@ -171,7 +171,8 @@ image::Platform parse_platform_parameter(const std::string& text) {
   const auto read = [&](const char* key, std::string& to) {
     const Value* v = json::find(value.get_object(), key);
     if (v == nullptr || v->is_null()) return;
-    if (!v->is_string()) throw Error(Errc::invalid_argument, std::string("invalid platform: ") + key + " is not a string");
+    if (!v->is_string())
+      throw Error(Errc::invalid_argument, std::string("invalid platform: ") + key + " is not a string");
     to = v->get_string();
   };
   read("os", out.os);

@@ -15,7 +15,8 @@ namespace gantry::api {
 
 boost::json::object render_image_summary(const image::ImageSummary& summary, ApiVersion version);
 /// `manifests`: nullopt unless asked for.
-boost::json::object render_image(const image::Image& image, const std::optional<std::vector<image::ManifestSummary>>& manifests,
+boost::json::object render_image(const image::Image& image,
+                                 const std::optional<std::vector<image::ManifestSummary>>& manifests,
                                  ApiVersion version);
 boost::json::object descriptor_json(const image::Descriptor& descriptor);
 boost::json::object platform_json(const image::Platform& platform);

@@ -83,9 +83,11 @@ Task<Response> ImageRoutes::list(Request request) {
   options.all = request.query().flag("all");
   options.shared_size = version >= kSharedSize && request.query().flag("shared-size");
   options.manifests = version >= kListManifests && request.query().flag("manifests");
-  if (version < kPrune && request.query().has("filter")) options.filters.add("reference", request.query().get("filter"));
+  if (version < kPrune && request.query().has("filter"))
+    options.filters.add("reference", request.query().get("filter"));
   json::Array out;
-  for (const image::ImageSummary& summary : images_.list(options)) out.push_back(render_image_summary(summary, version));
+  for (const image::ImageSummary& summary : images_.list(options))
+    out.push_back(render_image_summary(summary, version));
   co_return Response::json(200, json::render(std::move(out)));
 }
 
@@ -125,7 +127,9 @@ Task<Response> ImageRoutes::import(Request request) {
   wanted.message = request.query().get("message");
   wanted.changes = request.query().all("changes");
   wanted.platform = platform_text_of(request);
-  auto verb = [this, wanted](image::ProgressPtr progress) { return run_import(transfers_, wanted, std::move(progress)); };
+  auto verb = [this, wanted](image::ProgressPtr progress) {
+    return run_import(transfers_, wanted, std::move(progress));
+  };
   co_return co_await reply_with_progress(request, std::move(verb), ReplyStart::with_first_message, body);
 }
 
@@ -190,8 +194,8 @@ Task<Response> ImageRoutes::prune(Request request) {
   const image::PruneReport report = co_await images_.prune(request.query().filters());
   json::Value removed = nullptr;
   if (!report.removed.empty()) removed = render_removed(report.removed);
-  co_return Response::json(
-      200, json::render(json::Object{{"ImagesDeleted", std::move(removed)}, {"SpaceReclaimed", report.space_reclaimed}}));
+  co_return Response::json(200, json::render(json::Object{{"ImagesDeleted", std::move(removed)},
+                                                          {"SpaceReclaimed", report.space_reclaimed}}));
 }
 
 Task<Response> ImageRoutes::save_one(Request request) {

@@ -12,8 +12,8 @@ namespace gantry::api {
 
 enum class EmptyBody { allowed, refused };
 
-/// Reads and decodes the request's JSON body. Without a body the result is T{}, or, if that is refused, invalid_argument
-/// "invalid JSON: got EOF while reading request body". Throws invalid_argument with Docker's texts.
+/// Reads and decodes the request's JSON body. Without a body the result is T{}, or, if that is refused,
+/// invalid_argument "invalid JSON: got EOF while reading request body". Throws invalid_argument with Docker's texts.
 template <class T>
 Task<T> read_json(Request request, EmptyBody empty = EmptyBody::refused) {
   const std::string text = co_await request.read_json_text();

@@ -88,8 +88,8 @@ network::NetworkSpec to_spec(wire::CreateNetwork body, ApiVersion version) {
   if (!body.IPAM->Driver.empty()) spec.ipam_driver = body.IPAM->Driver;
   spec.ipam_options = body.IPAM->Options.value_or(json::StringMap{});
   for (const wire::IpamConfig& config : body.IPAM->Config.value_or(std::vector<wire::IpamConfig>{}))
-    spec.ipam.push_back({config.Subnet, config.IPRange, config.Gateway,
-                         config.AuxiliaryAddresses.value_or(json::StringMap{})});
+    spec.ipam.push_back(
+        {config.Subnet, config.IPRange, config.Gateway, config.AuxiliaryAddresses.value_or(json::StringMap{})});
   return spec;
 }
 
@@ -138,7 +138,7 @@ Task<Response> NetworkRoutes::list(Request request) {
 
 Task<Response> NetworkRoutes::inspect(Request request) {
   const std::string verbose = request.query().get("verbose");
-  static const std::set<std::string> kBooleans = {"",  "1", "t", "T", "TRUE",  "true",  "True",
+  static const std::set<std::string> kBooleans = {"",  "1", "t", "T",     "TRUE",  "true", "True",
                                                   "0", "f", "F", "FALSE", "false", "False"};
   if (!kBooleans.contains(verbose))
     throw Error(Errc::invalid_argument, "invalid value for verbose: " + verbose + ": it is neither true nor false");

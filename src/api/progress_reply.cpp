@@ -59,8 +59,8 @@ Task<void> run_and_pump(std::shared_ptr<State> state, Request request,
 
 }  // namespace
 
-Task<Response> reply_with_progress(Request request, std::function<Task<void>(image::ProgressPtr)> verb, ReplyStart start,
-                                   std::shared_ptr<storage::ByteChannel> body) {
+Task<Response> reply_with_progress(Request request, std::function<Task<void>(image::ProgressPtr)> verb,
+                                   ReplyStart start, std::shared_ptr<storage::ByteChannel> body) {
   auto state = std::make_shared<State>();
   if (start == ReplyStart::at_once) state->reply = co_await request.start_stream(200, "application/json");
   if (body) {
@@ -84,7 +84,8 @@ Task<Response> reply_with_progress(Request request, std::function<Task<void>(ima
   co_return Response::sent();
 }
 
-Task<Response> reply_with_stream(Request request, std::string content_type, std::shared_ptr<storage::ByteChannel> stream) {
+Task<Response> reply_with_stream(Request request, std::string content_type,
+                                 std::shared_ptr<storage::ByteChannel> stream) {
   struct Abort {
     std::shared_ptr<storage::ByteChannel> channel;
     ~Abort() { channel->abort(); }

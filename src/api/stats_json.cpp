@@ -46,8 +46,12 @@ void write_entries(JsonWriter& json, const std::vector<sys::BlkioEntry>& entries
   }
   json.begin_array();
   for (const sys::BlkioEntry& entry : entries)
-    json.begin_object().field("major", entry.major).field("minor", entry.minor).field("op", entry.op)
-        .field("value", entry.value).end_object();
+    json.begin_object()
+        .field("major", entry.major)
+        .field("minor", entry.minor)
+        .field("op", entry.op)
+        .field("value", entry.value)
+        .end_object();
   json.end_array();
 }
 

@@ -10,7 +10,7 @@ namespace gantry::api {
 /// What stays the same in all samples of one request.
 struct StatsSubject {
   std::string id;
-  std::string name;               // without the slash
+  std::string name;  // without the slash
   bool cgroup_v2 = false;
   std::uint64_t machine_memory = 0;  // the limit of containers that have none
 };

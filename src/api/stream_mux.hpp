@@ -13,8 +13,8 @@ inline constexpr std::size_t kMuxHeaderSize = 8;
 /// Larger payloads become several frames.
 inline constexpr std::size_t kMuxMaxPayload = 32768;
 
-/// `payload` as stdcopy frames: [stream, 0, 0, 0, size as big-endian 32 bits] and the bytes. Empty for an empty payload.
-/// Source: engine-api.md §3.1.
+/// `payload` as stdcopy frames: [stream, 0, 0, 0, size as big-endian 32 bits] and the bytes. Empty for an empty
+/// payload. Source: engine-api.md §3.1.
 std::string mux_frames(MuxStream stream, std::string_view payload);
 
 }  // namespace gantry::api

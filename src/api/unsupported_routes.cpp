@@ -14,9 +14,7 @@ Task<Response> not_a_manager(Request) {
 
 Task<Response> not_in_a_swarm(Request) { throw Error(Errc::unavailable, "This node is not part of a swarm"); }
 
-Task<Response> no_swarm(Request) {
-  throw Error(Errc::not_implemented, "swarm mode is not supported by this engine");
-}
+Task<Response> no_swarm(Request) { throw Error(Errc::not_implemented, "swarm mode is not supported by this engine"); }
 
 Task<Response> no_checkpoints(Request) {
   throw Error(Errc::not_implemented,

@@ -44,9 +44,7 @@ std::string accept_key(const std::string& key) {
   return base64_encode({reinterpret_cast<const char*>(digest.data()), digest.size()});
 }
 
-[[noreturn]] void protocol_error(const char* what) {
-  throw Error(Errc::cancelled, std::string("WebSocket: ") + what);
-}
+[[noreturn]] void protocol_error(const char* what) { throw Error(Errc::cancelled, std::string("WebSocket: ") + what); }
 
 }  // namespace
 

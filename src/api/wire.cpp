@@ -19,8 +19,7 @@ constexpr std::size_t kReadAheadLimit = 65536;
 
 }  // namespace
 
-Wire::Wire(std::unique_ptr<Transport> transport)
-    : transport_(std::move(transport)), data_(kInitialBuffer) {}
+Wire::Wire(std::unique_ptr<Transport> transport) : transport_(std::move(transport)), data_(kInitialBuffer) {}
 
 Wire::~Wire() = default;
 
@@ -40,17 +39,17 @@ void Wire::shrink() {
 void Wire::start_read() {
   if (end_ == data_.size()) {
     const std::size_t used = end_ - begin_;
-    if (begin_ > 0) std::copy(data_.begin() + static_cast<std::ptrdiff_t>(begin_),
-                              data_.begin() + static_cast<std::ptrdiff_t>(end_), data_.begin());
+    if (begin_ > 0)
+      std::copy(data_.begin() + static_cast<std::ptrdiff_t>(begin_), data_.begin() + static_cast<std::ptrdiff_t>(end_),
+                data_.begin());
     begin_ = 0;
     end_ = used;
     if (used > data_.size() / 2) data_.resize(std::max(used + kInitialBuffer, data_.size() * 2));
   }
   reading_ = true;
-  transport_->read_some(data_.data() + end_, data_.size() - end_,
-                        [self = shared_from_this()](boost::system::error_code ec, std::size_t n) {
-                          self->read_done(ec, n);
-                        });
+  transport_->read_some(
+      data_.data() + end_, data_.size() - end_,
+      [self = shared_from_this()](boost::system::error_code ec, std::size_t n) { self->read_done(ec, n); });
 }
 
 void Wire::read_done(boost::system::error_code ec, std::size_t n) {

@@ -5,6 +5,7 @@
 #include <thread>
 #include <vector>
 
+#include <gtest/gtest.h>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -13,7 +14,6 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <gtest/gtest.h>
 
 #include "async/lanes.hpp"
 #include "async/mutex.hpp"
@@ -222,11 +222,14 @@ TEST_F(Loop, ACallerIsCancelledBehindItsShield) {
   std::vector<std::string> done;
   asio::cancellation_signal cancel;
   bool cancelled = false;
-  asio::co_spawn(loop_, shield_and_wait_on(&done, &go, &never),
-                 asio::bind_cancellation_slot(cancel.slot(), [&](std::exception_ptr error) { cancelled = error != nullptr; }));
+  asio::co_spawn(
+      loop_, shield_and_wait_on(&done, &go, &never),
+      asio::bind_cancellation_slot(cancel.slot(), [&](std::exception_ptr error) { cancelled = error != nullptr; }));
   asio::post(loop_, [&] {
     asio::post(loop_, [&] { go.notify(); });
-    asio::post(loop_, [&] { asio::post(loop_, [&] { asio::post(loop_, [&] { cancel.emit(asio::cancellation_type::terminal); }); }); });
+    asio::post(loop_, [&] {
+      asio::post(loop_, [&] { asio::post(loop_, [&] { cancel.emit(asio::cancellation_type::terminal); }); });
+    });
   });
   loop_.run();
   EXPECT_TRUE(cancelled);

@@ -2,6 +2,8 @@
 
 #include <atomic>
 
+#include <fmt/format.h>
+#include <pthread.h>
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/post.hpp>
@@ -9,8 +11,6 @@
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <fmt/format.h>
-#include <pthread.h>
 
 #include "base/error.hpp"
 
@@ -77,7 +77,7 @@ Task<void> Lane::run_job(std::function<void()> job, std::chrono::milliseconds li
     });
   };
   co_await asio::async_initiate<const asio::use_awaitable_t<>&, void(std::exception_ptr)>(initiate,
-                                                                                           asio::use_awaitable);
+                                                                                          asio::use_awaitable);
 }
 
 }  // namespace gantry::async

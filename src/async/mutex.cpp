@@ -32,8 +32,8 @@ Task<Mutex::Guard> Mutex::lock(std::string what, std::chrono::milliseconds limit
   } leave{this, &ticket};
   const bool in_time = co_await ticket.turn.wait_for(limit);
   if (!in_time && !ticket.granted)
-    throw Error(Errc::unavailable, fmt::format("{} did not begin within {} ms: {} is still running", what,
-                                               limit.count(), holder_));
+    throw Error(Errc::unavailable,
+                fmt::format("{} did not begin within {} ms: {} is still running", what, limit.count(), holder_));
   leave.taken = true;
   holder_ = std::move(what);
   co_return Guard(this);

@@ -26,8 +26,8 @@ Operation::~Operation() {
   }
   const Clock::time_point now = Clock::now();
   end_step(now);
-  log::debug("{} {} took {:.1f} ms:{}", what_, subject_, std::chrono::duration<double, std::milli>(now - since_).count(),
-             timing_);
+  log::debug("{} {} took {:.1f} ms:{}", what_, subject_,
+             std::chrono::duration<double, std::milli>(now - since_).count(), timing_);
 }
 
 void Operation::step(std::string_view name) {

@@ -30,7 +30,8 @@ Task<T> with_timeout(Task<T> task, std::chrono::milliseconds limit, std::string 
                                                       timer.async_wait(asio::deferred));
   auto result = co_await both.async_wait(asio::experimental::wait_for_one(), asio::use_awaitable);
   const std::exception_ptr& failure = std::get<1>(result);
-  if (std::get<0>(result)[0] == 1 && (failure || std::is_void_v<T>) && !std::get<std::tuple_size_v<decltype(result)> - 1>(result))
+  if (std::get<0>(result)[0] == 1 && (failure || std::is_void_v<T>) &&
+      !std::get<std::tuple_size_v<decltype(result)> - 1>(result))
     throw Error(Errc::timed_out, what + ": no answer within " + std::to_string(limit.count()) + " ms");
   if (failure) std::rethrow_exception(failure);
   if constexpr (!std::is_void_v<T>) co_return std::move(std::get<2>(result));

@@ -5,8 +5,8 @@
 #include <mutex>
 #include <thread>
 
-#include <boost/asio/post.hpp>
 #include <fmt/format.h>
+#include <boost/asio/post.hpp>
 
 #include "base/log.hpp"
 

@@ -37,8 +37,7 @@ class Error : public std::exception {
 
   /// The error that the kernel reported. `err` is an errno value; read it before anything can change it.
   /// ENOENT becomes not_found, EEXIST conflict, EPERM and EACCES forbidden, anything else internal.
-  static Error from_errno(int err, std::string_view what,
-                          std::source_location where = std::source_location::current());
+  static Error from_errno(int err, std::string_view what, std::source_location where = std::source_location::current());
 
   const char* what() const noexcept override { return message_.c_str(); }
   const std::string& message() const noexcept { return message_; }

@@ -25,8 +25,7 @@ std::string Metrics::render() const {
   std::string_view last;
   for (const auto& [name, entry] : sorted) {
     if (name != last)
-      out += fmt::format("# HELP {0} {1}\n# TYPE {0} {2}\n", name, entry->help,
-                         entry->counter ? "counter" : "gauge");
+      out += fmt::format("# HELP {0} {1}\n# TYPE {0} {2}\n", name, entry->help, entry->counter ? "counter" : "gauge");
     last = name;
     if (entry->counter) out += fmt::format("{}{} {}\n", name, entry->labels, entry->counter->value());
     else out += fmt::format("{}{} {}\n", name, entry->labels, entry->gauge());

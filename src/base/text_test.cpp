@@ -61,7 +61,10 @@ TEST(Text, PrintsSizesAsDockerDoes) {
 
 TEST(Text, ReplacesEachByteThatIsNoUtf8) {
   EXPECT_EQ(replace_invalid_utf8("gr\xc3\xbc\xc3\x9f"), "gr\xc3\xbc\xc3\x9f");
-  EXPECT_EQ(replace_invalid_utf8("a\xff" "b\xc3"), "a\xef\xbf\xbd" "b\xef\xbf\xbd");
+  EXPECT_EQ(replace_invalid_utf8("a\xff"
+                                 "b\xc3"),
+            "a\xef\xbf\xbd"
+            "b\xef\xbf\xbd");
 }
 
 }  // namespace

@@ -45,7 +45,8 @@ std::int64_t to_integer(Timestamp t) { return t.time_since_epoch().count(); }
 Timestamp to_time(std::int64_t nanoseconds) { return Timestamp(std::chrono::nanoseconds(nanoseconds)); }
 
 void put_name(Db& db, const std::string& name, const std::string& image) {
-  Stmt put(db, "INSERT INTO image_names(name, image) VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET image = excluded.image");
+  Stmt put(db,
+           "INSERT INTO image_names(name, image) VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET image = excluded.image");
   put.bind(1, name).bind(2, image).run();
 }
 
@@ -107,7 +108,8 @@ void save_image(Db& db, const ImageRow& image, const std::vector<ImageManifestRo
                 const std::vector<std::string>& names, const std::vector<BlobSourceRow>& sources) {
   Tx tx(db);
   Stmt(db,
-       "INSERT INTO images(id, media_type, size, added, last_tagged) VALUES(?, ?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET "
+       "INSERT INTO images(id, media_type, size, added, last_tagged) VALUES(?, ?, ?, ?, ?) ON CONFLICT(id) DO UPDATE "
+       "SET "
        "media_type = excluded.media_type, size = excluded.size, last_tagged = excluded.last_tagged")
       .bind(1, image.id)
       .bind(2, image.media_type)

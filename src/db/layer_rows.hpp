@@ -20,10 +20,10 @@ enum class LayerState { ready, missing };
 /// One unpacked layer. The digests are in the form "sha256:…".
 struct LayerRow {
   std::string chain_id;
-  std::string parent;       // chain id below; empty for the lowest layer
-  std::string diff_id;      // of the uncompressed tar
-  std::string blob_digest;  // of what it was unpacked from; empty if that is not kept
-  std::int64_t size = 0;    // bytes of file content, hard links once
+  std::string parent;        // chain id below; empty for the lowest layer
+  std::string diff_id;       // of the uncompressed tar
+  std::string blob_digest;   // of what it was unpacked from; empty if that is not kept
+  std::int64_t size = 0;     // bytes of file content, hard links once
   std::int64_t entries = 0;  // files, directories and the rest, without the layer's own root
   Timestamp created;
   LayerState state = LayerState::ready;

@@ -65,7 +65,8 @@ bool Stmt::step() {
 }
 
 void Stmt::run() {
-  while (step()) {}
+  while (step()) {
+  }
 }
 
 std::string Stmt::text(int column) const {

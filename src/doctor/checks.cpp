@@ -32,11 +32,12 @@ void check_leaks(const std::string& what, const std::set<std::string>& found, co
                  std::vector<Finding>& out) {
   std::size_t leaked = 0;
   for (const std::string& name : found) {
-    const bool owned = std::any_of(known.begin(), known.end(), [&](const std::string& id) { return id.starts_with(name); });
+    const bool owned =
+        std::any_of(known.begin(), known.end(), [&](const std::string& id) { return id.starts_with(name); });
     if (owned || name.starts_with(".")) continue;
     ++leaked;
-    out.push_back({Level::problem, what, fmt::format("{} belongs to no container", name),
-                   "a restart of gantryd sweeps it"});
+    out.push_back(
+        {Level::problem, what, fmt::format("{} belongs to no container", name), "a restart of gantryd sweeps it"});
   }
   if (leaked == 0) out.push_back({Level::ok, what, fmt::format("{}, all of known containers", found.size()), ""});
 }
@@ -48,7 +49,8 @@ void check_mounts(const sys::Paths& paths, const std::set<std::string>& known, s
     const std::string id(split_once(relative, '/').first);
     ++count;
     if (id != "." && !known.contains(id))
-      out.push_back({Level::problem, "mounts", fmt::format("{} is mounted for no container", mount.mount_point.string()),
+      out.push_back({Level::problem, "mounts",
+                     fmt::format("{} is mounted for no container", mount.mount_point.string()),
                      "a restart of gantryd unmounts it"});
   }
   out.push_back({Level::ok, "mounts", fmt::format("{} below {}", count, paths.container_mounts().string()), ""});
@@ -74,7 +76,8 @@ void check_layers(db::Db& db, const sys::Paths& paths, std::vector<Finding>& out
 std::vector<Finding> check_host(const runtime::HostFacts& facts) {
   std::vector<Finding> out;
   const auto need = [&](bool there, std::string subject, std::string text, std::string remedy) {
-    out.push_back({there ? Level::ok : Level::problem, std::move(subject), std::move(text), there ? "" : std::move(remedy)});
+    out.push_back(
+        {there ? Level::ok : Level::problem, std::move(subject), std::move(text), there ? "" : std::move(remedy)});
   };
   out.push_back({Level::ok, "kernel", fmt::format("{} on {}", facts.kernel_version, facts.architecture), ""});
   need(facts.cgroup.mode != sys::CgroupMode::none, "control groups",
@@ -84,13 +87,15 @@ std::vector<Finding> check_host(const runtime::HostFacts& facts) {
                                                       : "not mounted",
        "mount cgroup2 at /sys/fs/cgroup");
   need(facts.overlay, "overlay", facts.overlay ? "known to the kernel" : "not known to the kernel", "modprobe overlay");
-  need(facts.nftables, "nftables", facts.nftables ? "usable" : "not usable", "modprobe nf_tables, or set iptables to false");
+  need(facts.nftables, "nftables", facts.nftables ? "usable" : "not usable",
+       "modprobe nf_tables, or set iptables to false");
   need(!facts.runc.version.empty(), "runc", facts.runc.version.empty() ? "not found" : facts.runc.version,
        "apt-get install runc");
   out.push_back({facts.init.path.empty() ? Level::note : Level::ok, "init for --init",
                  facts.init.path.empty() ? "not found" : facts.init.path,
                  facts.init.path.empty() ? "apt-get install tini" : ""});
-  out.push_back({facts.seccomp ? Level::ok : Level::note, "seccomp", facts.seccomp ? "usable" : "not in this kernel", ""});
+  out.push_back(
+      {facts.seccomp ? Level::ok : Level::note, "seccomp", facts.seccomp ? "usable" : "not in this kernel", ""});
   for (const std::string& warning : runtime::host_warnings(facts)) out.push_back({Level::note, "host", warning, ""});
   return out;
 }
@@ -98,14 +103,16 @@ std::vector<Finding> check_host(const runtime::HostFacts& facts) {
 std::vector<Finding> check_state_blocking(const sys::Paths& paths) {
   std::vector<Finding> out;
   if (!std::filesystem::exists(paths.database())) {
-    out.push_back({Level::note, "state", fmt::format("{} does not exist: no gantryd has run here", paths.database().string()), ""});
+    out.push_back({Level::note, "state",
+                   fmt::format("{} does not exist: no gantryd has run here", paths.database().string()), ""});
     return out;
   }
   try {
     db::Db db(paths.database());
     const std::string state = db.check();
-    out.push_back({state == "ok" ? Level::ok : Level::problem, "state database", state,
-                   state == "ok" ? "" : "stop gantryd and restore a copy; at the next start a damaged file is set aside"});
+    out.push_back(
+        {state == "ok" ? Level::ok : Level::problem, "state database", state,
+         state == "ok" ? "" : "stop gantryd and restore a copy; at the next start a damaged file is set aside"});
     std::set<std::string> known;
     for (const db::ContainerRow& row : db::load_containers(db)) known.insert(row.id);
     out.push_back({Level::ok, "containers", fmt::format("{} rows", known.size()), ""});
@@ -127,14 +134,18 @@ std::string render_report(const std::vector<Finding>& findings) {
     for (const Finding& finding : findings) {
       if (finding.level != level) continue;
       problems += level == Level::problem ? 1 : 0;
-      text += fmt::format("{:<8} {}: {}{}\n", level == Level::ok ? "ok" : level == Level::note ? "note" : "PROBLEM",
+      text += fmt::format("{:<8} {}: {}{}\n",
+                          level == Level::ok     ? "ok"
+                          : level == Level::note ? "note"
+                                                 : "PROBLEM",
                           finding.subject, finding.text, finding.remedy.empty() ? "" : " -> " + finding.remedy);
     }
   return text + fmt::format("{} problem{}\n", problems, problems == 1 ? "" : "s");
 }
 
 int exit_code(const std::vector<Finding>& findings) {
-  return std::any_of(findings.begin(), findings.end(), [](const Finding& f) { return f.level == Level::problem; }) ? 1 : 0;
+  return std::any_of(findings.begin(), findings.end(), [](const Finding& f) { return f.level == Level::problem; }) ? 1
+                                                                                                                   : 0;
 }
 
 }  // namespace gantry::doctor

@@ -9,9 +9,9 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <fmt/format.h>
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/this_coro.hpp>
-#include <fmt/format.h>
 
 #include "async/shield.hpp"
 #include "base/error.hpp"
@@ -48,8 +48,11 @@ std::string normalize(const std::string& path) {
 /// One request. Its thread is the only one that touches `tree` once that is open.
 struct ArchiveSession {
   ArchiveSession(ContainerPtr whose, std::string shown, std::string asked)
-      : container(std::move(whose)), reference(std::move(shown)), asked_path(std::move(asked)),
-        path(normalize(asked_path)), lane(std::make_shared<async::Lane>("archive", 1)) {}
+      : container(std::move(whose)),
+        reference(std::move(shown)),
+        asked_path(std::move(asked)),
+        path(normalize(asked_path)),
+        lane(std::make_shared<async::Lane>("archive", 1)) {}
 
   const ContainerPtr container;
   const std::string reference;
@@ -193,7 +196,7 @@ void check_target_blocking(int root, const std::string& path) {
   } catch (const Error& e) {
     if (e.sys_errno() != ENOTDIR) throw;
   }
-  struct stat st {};
+  struct stat st{};
   if (!target || ::fstat(target.get(), &st) != 0 || !S_ISDIR(st.st_mode))
     throw Error(Errc::invalid_argument, "extraction point is not a directory");
   const std::string reason = read_only_reason(root, target.get());
@@ -205,7 +208,8 @@ runtime::ResolvedUser find_user_blocking(int root, const std::string& user) {
     return runtime::resolve_user(storage::read_file_in_root(root, "/etc/passwd"),
                                  storage::read_file_in_root(root, "/etc/group"), user, {});
   } catch (const Error& e) {
-    throw Error(Errc::invalid_argument, fmt::format("failed to look up user {} in container: {}", quote(user), e.message()));
+    throw Error(Errc::invalid_argument,
+                fmt::format("failed to look up user {} in container: {}", quote(user), e.message()));
   }
 }
 
@@ -290,9 +294,8 @@ Task<void> Archive::close(SessionPtr session) {
 
 Task<void> Archive::stat_steps(SessionPtr session) {
   try {
-    session->stat = co_await session->lane->run([session] {
-      return storage::stat_path(session->tree->root(), session->path);
-    });
+    session->stat =
+        co_await session->lane->run([session] { return storage::stat_path(session->tree->root(), session->path); });
   } catch (const Error& e) {
     if (e.code() == Errc::not_found) throw session->missing();
     throw;

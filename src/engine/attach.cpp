@@ -1,7 +1,7 @@
 #include "engine/attach.hpp"
 
-#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <fmt/format.h>
+#include <boost/asio/experimental/awaitable_operators.hpp>
 
 #include "base/error.hpp"
 #include "base/log.hpp"
@@ -13,9 +13,7 @@ namespace {
 /// Tells a start that somebody wants to see its first byte, for as long as this lives.
 class WaitingMark {
  public:
-  explicit WaitingMark(ContainerPtr container) : container_(std::move(container)) {
-    ++container_->waiting_attachments;
-  }
+  explicit WaitingMark(ContainerPtr container) : container_(std::move(container)) { ++container_->waiting_attachments; }
   WaitingMark(const WaitingMark&) = delete;
   WaitingMark& operator=(const WaitingMark&) = delete;
   ~WaitingMark() {
@@ -40,8 +38,7 @@ AttachSession Attach::begin(const std::string& reference, AttachOptions options)
   session.container = store_.get(reference);
   const Container& container = *session.container;
   if (container.state.running && container.state.paused)
-    throw Error(Errc::conflict,
-                fmt::format("container {} is paused, unpause the container before attach", reference));
+    throw Error(Errc::conflict, fmt::format("container {} is paused, unpause the container before attach", reference));
   if (container.state.running && container.state.restarting)
     throw Error(Errc::conflict,
                 fmt::format("container {} is restarting, wait until the container is running", reference));

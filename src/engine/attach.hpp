@@ -49,8 +49,7 @@ class Attach {
 
  private:
   Task<void> replay_logs(AttachSession session, std::shared_ptr<StreamClient> client);
-  Task<std::shared_ptr<runtime::AttachStream>> find_stream(AttachSession session,
-                                                           std::shared_ptr<StreamClient> client);
+  Task<std::shared_ptr<runtime::AttachStream>> find_stream(AttachSession session, std::shared_ptr<StreamClient> client);
   Task<std::shared_ptr<runtime::AttachStream>> open_stream(AttachSession session);
 
   ContainerStore& store_;

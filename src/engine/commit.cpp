@@ -4,9 +4,9 @@
 
 #include <fcntl.h>
 
+#include <fmt/format.h>
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/this_coro.hpp>
-#include <fmt/format.h>
 
 #include "base/error.hpp"
 #include "base/log.hpp"
@@ -113,8 +113,8 @@ Task<bool> Commit::pause(ContainerPtr container) {
 
 Task<std::string> Commit::build(ContainerPtr container, image::CommitRequest request) {
   using namespace boost::asio::experimental::awaitable_operators;
-  const bool changed = co_await services_.lanes.quick.run(
-      [upper = services_.rootfs.info(container->id, container->chain_id).upper] {
+  const bool changed =
+      co_await services_.lanes.quick.run([upper = services_.rootfs.info(container->id, container->chain_id).upper] {
         return !storage::is_empty_directory(sys::open_file(upper, O_RDONLY | O_DIRECTORY).get());
       });
   auto stream = std::make_shared<LayerStream>();
@@ -134,7 +134,8 @@ Task<std::string> Commit::run(std::string reference, CommitOptions options) {
   const std::string id = container->id.str();
   if (container->removing || container->removed)
     throw Error(Errc::conflict, fmt::format("You cannot commit container {} which is being removed", id));
-  if (container->state.dead) throw Error(Errc::conflict, fmt::format("You cannot commit container {} which is Dead", id));
+  if (container->state.dead)
+    throw Error(Errc::conflict, fmt::format("You cannot commit container {} which is Dead", id));
   auto op = services_.operations.begin("container.commit", container->name);
   op->step("putting the image's settings together");
   image::CommitRequest request = make_request(*container, options);

@@ -55,9 +55,9 @@ struct ContainerState {
   Timestamp started{};
   Timestamp finished{};
   std::int64_t restart_count = 0;
-  bool manually_stopped = false;    // `unless-stopped` does not start it again
-  bool has_been_started = false;    // restart policies do not apply before the first start
-  std::int64_t backoff_ms = 0;      // delay of the next restart; 0: the first one
+  bool manually_stopped = false;      // `unless-stopped` does not start it again
+  bool has_been_started = false;      // restart policies do not apply before the first start
+  std::int64_t backoff_ms = 0;        // delay of the next restart; 0: the first one
   std::optional<HealthState> health;  // absent without a health check, and before the first start
 };
 
@@ -72,15 +72,15 @@ struct Container {
   ContainerId id;
   std::string name;  // without the slash
   Timestamp created{};
-  std::string image_id;     // "sha256:…"
-  std::string image_ref;    // as the client wrote it
-  std::string chain_id;     // its layers; empty: none
+  std::string image_id;   // "sha256:…"
+  std::string image_ref;  // as the client wrote it
+  std::string chain_id;   // its layers; empty: none
   std::string platform = "linux";
   model::ContainerConfig config;
   model::HostConfig host;
   std::map<std::string, model::EndpointSettings> networks;  // as asked for; key: network name or id
-  std::string path;               // the program …
-  std::vector<std::string> args;  // … and its arguments
+  std::string path;                                         // the program …
+  std::vector<std::string> args;                            // … and its arguments
   std::vector<volume::MountPoint> mounts;
   std::string log_path;  // empty unless the driver writes a file here
 
@@ -103,7 +103,7 @@ struct Container {
   bool cancel_restart = false;
   /// Sessions that want to see the next start from its first byte: the start lets them attach before the process runs.
   std::size_t waiting_attachments = 0;
-  bool manual_restart = false;  // `docker restart` stops it: --rm does not fire
+  bool manual_restart = false;          // `docker restart` stops it: --rm does not fire
   std::set<std::string> running_execs;  // ids; health checks are not among them
 
   bool is_running() const noexcept { return state.running; }

@@ -5,9 +5,9 @@
 namespace gantry::volume {
 
 BOOST_DESCRIBE_STRUCT(MountPoint, (),
-                      (type, origin, name, source, destination, driver, mode, rw, propagation, copy_data,
-                       create_source, non_recursive, read_only_non_recursive, read_only_force_recursive, subpath,
-                       labels, driver_options, tmpfs_options, anonymous))
+                      (type, origin, name, source, destination, driver, mode, rw, propagation, copy_data, create_source,
+                       non_recursive, read_only_non_recursive, read_only_force_recursive, subpath, labels,
+                       driver_options, tmpfs_options, anonymous))
 
 }  // namespace gantry::volume
 
@@ -81,22 +81,36 @@ StoredHealth to_stored(const HealthState& health) {
 HealthState from_stored(StoredHealth&& stored) {
   HealthState health{from_ns(stored.run_ns), stored.status, stored.failing_streak, {}};
   for (StoredHealthResult& result : stored.log)
-    health.log.push_back({from_ns(result.start_ns), from_ns(result.end_ns), result.exit_code, std::move(result.output)});
+    health.log.push_back(
+        {from_ns(result.start_ns), from_ns(result.end_ns), result.exit_code, std::move(result.output)});
   return health;
 }
 
 }  // namespace
 
 std::string encode_config(const Container& c) {
-  StoredConfig stored{c.image_id, c.image_ref, c.chain_id, c.platform, c.config, c.host,
+  StoredConfig stored{c.image_id, c.image_ref, c.chain_id, c.platform, c.config,  c.host,
                       c.networks, c.path,      c.args,     c.mounts,   c.log_path};
   return json::encode_text(stored);
 }
 
 std::string encode_state(const ContainerState& s) {
-  StoredState stored{s.starting,         s.running,       s.paused,        s.restarting,       s.oom_killed,
-                     s.dead,             s.pid,           s.exit_code,     s.error,            to_ns(s.started),
-                     to_ns(s.finished),  s.restart_count, s.manually_stopped, s.has_been_started, s.backoff_ms,  {}};
+  StoredState stored{s.starting,
+                     s.running,
+                     s.paused,
+                     s.restarting,
+                     s.oom_killed,
+                     s.dead,
+                     s.pid,
+                     s.exit_code,
+                     s.error,
+                     to_ns(s.started),
+                     to_ns(s.finished),
+                     s.restart_count,
+                     s.manually_stopped,
+                     s.has_been_started,
+                     s.backoff_ms,
+                     {}};
   if (s.health) stored.health = to_stored(*s.health);
   return json::encode_text(stored);
 }

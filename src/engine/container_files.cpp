@@ -1,7 +1,7 @@
 #include "engine/container_files.hpp"
 
-#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <fmt/format.h>
+#include <boost/asio/experimental/awaitable_operators.hpp>
 
 #include "storage/byte_source.hpp"
 

@@ -9,8 +9,9 @@
 namespace gantry::engine {
 namespace {
 
-const std::set<std::string> kKnown = {"ancestor", "before", "exited",  "expose",  "health", "id",     "is-task", "isolation",
-                                      "label",    "name",   "network", "publish", "since",  "status", "volume"};
+const std::set<std::string> kKnown = {"ancestor", "before",  "exited",    "expose", "health",
+                                      "id",       "is-task", "isolation", "label",  "name",
+                                      "network",  "publish", "since",     "status", "volume"};
 
 [[noreturn]] void refuse(const std::string& key, const std::string& value, const std::string& why = {}) {
   throw Error(Errc::invalid_argument, "invalid filter '" + key + "=" + value + "'" + (why.empty() ? "" : ": " + why));
@@ -96,8 +97,8 @@ void Selection::read_ancestors(const Filters& filters, const image::Images& imag
 
 bool Selection::passes(const Container& container) {
   if (!all_ && !container.state.running) return false;
-  return passes_identity(container) && passes_state(container) && passes_ports(container) &&
-         passes_volume(container) && passes_ancestor(container) && passes_network(container);
+  return passes_identity(container) && passes_state(container) && passes_ports(container) && passes_volume(container) &&
+         passes_ancestor(container) && passes_network(container);
 }
 
 bool Selection::passes_identity(const Container& container) const {
@@ -111,9 +112,8 @@ bool Selection::passes_identity(const Container& container) const {
   const std::string slashed = "/" + container.name;
   const auto& wanted = filters_.values("name");
   if (wanted.contains(container.name) || wanted.contains(slashed)) return true;
-  return std::any_of(names_.begin(), names_.end(), [&](const Regex& regex) {
-    return regex.found_in(slashed) || regex.found_in(container.name);
-  });
+  return std::any_of(names_.begin(), names_.end(),
+                     [&](const Regex& regex) { return regex.found_in(slashed) || regex.found_in(container.name); });
 }
 
 bool Selection::passes_state(const Container& container) const {
@@ -131,9 +131,9 @@ bool Selection::passes_ancestor(const Container& container) {
   const image::ImagePtr image = ancestors_.empty() ? nullptr : images_.find(container.image_id);
   for (const image::ImagePtr& ancestor : ancestors_) {
     const bool same = ancestor->id == container.image_id;
-    const bool below = image && image->chain_ids.size() > ancestor->chain_ids.size() &&
-                       std::find(image->chain_ids.begin(), image->chain_ids.end(), ancestor->top_chain()) !=
-                           image->chain_ids.end();
+    const bool below =
+        image && image->chain_ids.size() > ancestor->chain_ids.size() &&
+        std::find(image->chain_ids.begin(), image->chain_ids.end(), ancestor->top_chain()) != image->chain_ids.end();
     if (same || below) place->second = true;
   }
   return place->second;
@@ -160,8 +160,8 @@ bool Selection::passes_volume(const Container& container) const {
 bool Selection::passes_ports(const Container& container) const {
   if (!expose_.empty()) {
     const auto& exposed = container.config.ExposedPorts;
-    if (!exposed || std::none_of(exposed->begin(), exposed->end(),
-                                 [&](const auto& port) { return expose_.contains(port.first); }))
+    if (!exposed ||
+        std::none_of(exposed->begin(), exposed->end(), [&](const auto& port) { return expose_.contains(port.first); }))
       return false;
   }
   if (publish_.empty()) return true;

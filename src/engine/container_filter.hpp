@@ -18,7 +18,7 @@
 namespace gantry::engine {
 
 struct ListQuery {
-  bool all = false;       // those that do not run too
+  bool all = false;        // those that do not run too
   std::int64_t limit = 0;  // the newest so many, whatever they do; 0 or less: no limit
   Filters filters;
 };

@@ -114,9 +114,7 @@ TEST_F(ContainerFilterTest, NetworksGoByName) {
   EXPECT_EQ(select({{"network", {"bridge"}}}), (Names{"young", "middle"}));
 }
 
-TEST_F(ContainerFilterTest, IdsAreBeginnings) {
-  EXPECT_EQ(select({{"id", {"bb"}}}), Names{"middle"});
-}
+TEST_F(ContainerFilterTest, IdsAreBeginnings) { EXPECT_EQ(select({{"id", {"bb"}}}), Names{"middle"}); }
 
 TEST_F(ContainerFilterTest, AnUnknownAncestorMatchesNothing) {
   EXPECT_EQ(select({{"ancestor", {"nothing:here"}}}), Names{});

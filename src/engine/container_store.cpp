@@ -47,8 +47,8 @@ Task<std::vector<std::string>> ContainerStore::load() {
     } catch (const Error& e) {
       // The row stays, and so does its name: a later version may understand it.
       reserved_.insert(row.name);
-      problems.push_back(fmt::format("container {} ({}) is set aside, its row cannot be read: {}", row.name, row.id,
-                                     e.message()));
+      problems.push_back(
+          fmt::format("container {} ({}) is set aside, its row cannot be read: {}", row.name, row.id, e.message()));
     }
   }
   co_return problems;
@@ -108,9 +108,8 @@ Task<void> ContainerStore::insert(ContainerPtr container) {
 Task<void> ContainerStore::save_state(ContainerPtr container) {
   db::Db* db = &db_;
   std::string state = encode_state(container->state);
-  co_await lanes_.db.run([db, id = container->id.str(), state = std::move(state)] {
-    db::update_container_state(*db, id, state);
-  });
+  co_await lanes_.db.run(
+      [db, id = container->id.str(), state = std::move(state)] { db::update_container_state(*db, id, state); });
 }
 
 Task<void> ContainerStore::save(ContainerPtr container) {

@@ -32,7 +32,7 @@ struct Piece {
 };
 
 bool is_directory(int fd) {
-  struct stat st {};
+  struct stat st{};
   if (::fstat(fd, &st) != 0) throw Error::from_errno(errno, "stat");
   return S_ISDIR(st.st_mode);
 }
@@ -72,7 +72,7 @@ void clone_tmpfs(const TreePlan& plan, std::vector<Piece>& pieces) {
   for (const volume::MountPoint& mount : plan.mounts) {
     if (mount.type != volume::MountType::tmpfs) continue;
     const sys::Fd found = sys::open_in_root(root.get(), mount.destination, O_PATH | O_DIRECTORY);
-    struct statfs fs {};
+    struct statfs fs{};
     if (::fstatfs(found.get(), &fs) != 0 || fs.f_type != TMPFS_MAGIC) continue;
     pieces.push_back({sys::clone_mount(found.get(), false), mount.destination, !mount.rw, false});
   }
@@ -115,8 +115,7 @@ void attach(const Piece& piece, int root) {
   else storage::make_file_in_root(root, piece.destination);
   const sys::Fd target = sys::open_in_root(root, piece.destination, O_PATH);
   sys::attach_mount(piece.mount.get(), target.get());
-  if (piece.read_only)
-    sys::set_mount_attributes(piece.mount.get(), MOUNT_ATTR_RDONLY, 0, 0, piece.recursive);
+  if (piece.read_only) sys::set_mount_attributes(piece.mount.get(), MOUNT_ATTR_RDONLY, 0, 0, piece.recursive);
 }
 
 /// Leaves only the tree in this thread's mount namespace, so that no mount of the host is kept busy by it. Where the
@@ -144,7 +143,7 @@ std::pair<sys::Fd, sys::Fd> build(const TreePlan& plan) {
 }
 
 std::uint64_t mount_id(int fd) {
-  struct statx st {};
+  struct statx st{};
   if (::statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) != 0) throw Error::from_errno(errno, "stat");
   return st.stx_mnt_id;
 }
@@ -167,11 +166,11 @@ ContainerTree ContainerTree::open_blocking(const TreePlan& plan) {
 }
 
 std::string read_only_reason(int root, int directory) {
-  struct statvfs fs {};
+  struct statvfs fs{};
   if (::fstatvfs(directory, &fs) != 0) throw Error::from_errno(errno, "stat file system");
   if ((fs.f_flag & ST_RDONLY) == 0) return "";
   return mount_id(directory) == mount_id(root) ? "container rootfs is marked read-only"
-                                                      : "mounted volume is marked read-only";
+                                               : "mounted volume is marked read-only";
 }
 
 }  // namespace gantry::engine

@@ -156,16 +156,14 @@ Task<CreateResult> Containers::create_steps(async::OperationPtr op, CreateReques
   op->step("checking the settings");
   merge_image_config(container->config, image->config);
   validate_config(container->config);
-  const auto warnings =
-      validate_host_config(container->config, container->host, services_.config, services_.host);
+  const auto warnings = validate_host_config(container->config, container->host, services_.config, services_.host);
   result.warnings.insert(result.warnings.end(), warnings.begin(), warnings.end());
   resolve_joined(store_, container->host.NetworkMode);
   resolve_joined(store_, container->host.IpcMode);
   resolve_joined(store_, container->host.PidMode);
   container->mounts = plan_mounts(store_, container->config, container->host);
-  co_await services_.lanes.quick.run_within(std::chrono::seconds(20), [mounts = container->mounts] {
-    volume::check_bind_sources_blocking(mounts);
-  });
+  co_await services_.lanes.quick.run_within(
+      std::chrono::seconds(20), [mounts = container->mounts] { volume::check_bind_sources_blocking(mounts); });
 
   container->id = ContainerId(random_id());
   container->created = now();
@@ -268,11 +266,11 @@ Task<void> Containers::fill_volumes(ContainerPtr container) {
 /// Everything of the container on disk. Idempotent.
 Task<void> Containers::remove_directories(ContainerPtr container) {
   co_await services_.rootfs.remove(container->id);
-  co_await services_.lanes.bulk.run([directory = services_.paths.container(container->id.str()),
-                                     shim = services_.paths.shim(container->id.str())] {
-    sys::remove_tree(shim);
-    sys::remove_tree(directory);
-  });
+  co_await services_.lanes.bulk.run(
+      [directory = services_.paths.container(container->id.str()), shim = services_.paths.shim(container->id.str())] {
+        sys::remove_tree(shim);
+        sys::remove_tree(directory);
+      });
 }
 
 }  // namespace gantry::engine

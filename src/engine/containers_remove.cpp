@@ -13,8 +13,7 @@ namespace gantry::engine {
 
 Task<void> Containers::remove(std::string reference, RemoveOptions options) {
   ContainerPtr container = store_.get(reference);
-  if (options.link)
-    throw Error(Errc::conflict, "Conflict, cannot remove the default link name of the container");
+  if (options.link) throw Error(Errc::conflict, "Conflict, cannot remove the default link name of the container");
   co_await async::shielded(remove_container(container, options));
 }
 
@@ -24,11 +23,10 @@ Task<void> Containers::remove_container(ContainerPtr container, RemoveOptions op
   if (container->removed) throw no_such_container(container->id.str());
   if (container->state.running && !options.force) {
     const bool paused = container->state.paused;
-    throw Error(Errc::conflict,
-                fmt::format("cannot remove container {}: container is {}", quote(container->name),
-                            paused ? "paused and must be unpaused first"
-                                   : std::string(status_name(container->status())) +
-                                         ": stop the container before removing or force remove"));
+    throw Error(Errc::conflict, fmt::format("cannot remove container {}: container is {}", quote(container->name),
+                                            paused ? "paused and must be unpaused first"
+                                                   : std::string(status_name(container->status())) +
+                                                         ": stop the container before removing or force remove"));
   }
   container->removing = true;
   container->changed.notify();

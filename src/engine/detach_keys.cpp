@@ -33,8 +33,7 @@ std::string parse_detach_keys(std::string_view text) {
   std::string keys;
   for (const std::string& part : split(text, ',')) {
     const auto code = key_code(part);
-    if (!code)
-      throw Error(Errc::invalid_argument, "Invalid detach keys (" + std::string(text) + ") provided");
+    if (!code) throw Error(Errc::invalid_argument, "Invalid detach keys (" + std::string(text) + ") provided");
     keys.push_back(*code);
   }
   return keys;

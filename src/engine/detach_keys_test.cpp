@@ -10,8 +10,9 @@ namespace {
 TEST(DetachKeys, TheDefaultIsCtrlPCtrlQ) { EXPECT_EQ(parse_detach_keys(""), "\x10\x11"); }
 
 TEST(DetachKeys, ReadsCharactersAndControlKeys) {
-  EXPECT_EQ(parse_detach_keys("ctrl-a,b,ctrl-["), "\x01"
-                                                  "b\x1b");
+  EXPECT_EQ(parse_detach_keys("ctrl-a,b,ctrl-["),
+            "\x01"
+            "b\x1b");
   EXPECT_EQ(parse_detach_keys("ctrl-@"), std::string(1, '\0'));
 }
 
@@ -40,8 +41,9 @@ TEST(DetachScanner, FindsTheSequenceAcrossReadsAndSwallowsIt) {
 TEST(DetachScanner, ForwardsABeginningThatGoesOnDifferently) {
   DetachScanner scanner("\x10\x11");
   EXPECT_EQ(scanner.feed("a\x10").forward, "a");
-  EXPECT_EQ(scanner.feed("b").forward, "\x10"
-                                       "b");
+  EXPECT_EQ(scanner.feed("b").forward,
+            "\x10"
+            "b");
 }
 
 TEST(DetachScanner, SeesASequenceThatBeginsInsideAFailedOne) {

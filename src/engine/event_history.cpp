@@ -8,7 +8,8 @@ namespace gantry::engine {
 
 Task<std::vector<events::Event>> EventHistory::load() {
   db::Db* db = &db_;
-  co_return co_await lanes_.db.run([db, keep = keep_] { return db::load_events(*db, static_cast<std::int64_t>(keep)); });
+  co_return co_await lanes_.db.run(
+      [db, keep = keep_] { return db::load_events(*db, static_cast<std::int64_t>(keep)); });
 }
 
 void EventHistory::add(const events::Event& event) {
@@ -21,9 +22,8 @@ Task<void> EventHistory::flush() {
   if (pending_.empty()) co_return;
   db::Db* db = &db_;
   const std::size_t count = pending_.size();
-  co_await lanes_.db.run([db, events = pending_, keep = keep_] {
-    db::append_events(*db, events, static_cast<std::int64_t>(keep));
-  });
+  co_await lanes_.db.run(
+      [db, events = pending_, keep = keep_] { db::append_events(*db, events, static_cast<std::int64_t>(keep)); });
   pending_.erase(pending_.begin(), pending_.begin() + static_cast<std::ptrdiff_t>(std::min(count, pending_.size())));
 }
 

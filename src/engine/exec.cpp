@@ -83,16 +83,15 @@ Task<ExecPtr> Execs::enter(ContainerPtr container, ExecOptions options, bool is_
   exec->options = std::move(options);
   exec->options.env.clear();
   if (exec->options.user.empty()) exec->options.user = container->config.User;
-  exec->process_json = co_await services_.lanes.quick.run([in, facts = &services_.host] {
-    return build_process_blocking(*in, *facts);
-  });
+  exec->process_json =
+      co_await services_.lanes.quick.run([in, facts = &services_.host] { return build_process_blocking(*in, *facts); });
   if (!is_probe) {
     // Beside the shim, so that a daemon that comes after this one knows it; gone with the run, so it is not synced.
-    co_await services_.lanes.quick.run([text = encode_exec(*exec), directory = directory(exec->container_id),
-                                        name = exec->id] {
-      std::filesystem::create_directory(directory);
-      sys::write_atomically(directory / name, text, 0600, false);
-    });
+    co_await services_.lanes.quick.run(
+        [text = encode_exec(*exec), directory = directory(exec->container_id), name = exec->id] {
+          std::filesystem::create_directory(directory);
+          sys::write_atomically(directory / name, text, 0600, false);
+        });
     FAILPOINT("exec.create.after_file");
   }
   require_active(*container, container->id.str());
@@ -144,9 +143,8 @@ void Execs::erase(const std::vector<ExecPtr>& old) {
     if (!exec->is_probe) files.push_back(directory(exec->container_id) / exec->id);
   }
   if (files.empty()) return;
-  tasks_.spawn("removal of old exec records", services_.lanes.quick.run([files = std::move(files)] {
-    remove_files_blocking(files);
-  }));
+  tasks_.spawn("removal of old exec records",
+               services_.lanes.quick.run([files = std::move(files)] { remove_files_blocking(files); }));
 }
 
 /// Forgets what is over.

@@ -54,8 +54,10 @@ std::string build_process_blocking(const ExecInputs& in, const runtime::HostFact
 
 std::string encode_exec(const Exec& exec) {
   const ExecOptions& o = exec.options;
-  StoredExec stored{o.command,    o.user,        o.privileged, o.tty,         o.use_stdin,   o.use_stdout,
-                    o.use_stderr, o.detach_keys, base64_encode(exec.keys), o.size.rows, o.size.columns, exec.process_json};
+  StoredExec stored{o.command,    o.user,         o.privileged,
+                    o.tty,        o.use_stdin,    o.use_stdout,
+                    o.use_stderr, o.detach_keys,  base64_encode(exec.keys),
+                    o.size.rows,  o.size.columns, exec.process_json};
   return json::encode_text(stored);
 }
 

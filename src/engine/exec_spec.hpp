@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "engine/exec.hpp"
-#include "runtime/resources.hpp"
 #include "runtime/host_facts.hpp"
 #include "runtime/resources.hpp"
 #include "sys/paths.hpp"

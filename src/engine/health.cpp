@@ -63,7 +63,8 @@ std::optional<HealthCheck> read_health_check(const model::ContainerConfig& confi
   check.start_period = or_default(wanted.StartPeriod, nanoseconds(0));
   // Docker's default is five seconds, also for one that is otherwise checked more often: then it would be noticed later
   // while it comes up than afterwards.
-  check.start_interval = or_default(wanted.StartInterval, std::min<nanoseconds>(std::chrono::seconds(5), check.interval));
+  check.start_interval =
+      or_default(wanted.StartInterval, std::min<nanoseconds>(std::chrono::seconds(5), check.interval));
   check.retries = wanted.Retries && *wanted.Retries > 0 ? *wanted.Retries : 3;
   return check;
 }

@@ -61,8 +61,9 @@ class Lifecycle {
   WaitTicket begin_wait(const std::string& reference, WaitCondition condition);
   Task<WaitResult> finish_wait(WaitTicket ticket);
 
-  /// After ContainerStore::load() and the other modules' recovery: brings memory, rows and kernel together: adopts running shims, records exits that
-  /// happened meanwhile, takes half-begun starts back. Returns one sentence for each thing put right.
+  /// After ContainerStore::load() and the other modules' recovery: brings memory, rows and kernel together: adopts
+  /// running shims, records exits that happened meanwhile, takes half-begun starts back. Returns one sentence for each
+  /// thing put right.
   Task<std::vector<std::string>> recover();
   /// After recover(): carries out --rm and restart policies for what ended meanwhile.
   void follow_up();

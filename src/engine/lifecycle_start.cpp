@@ -35,7 +35,8 @@ sys::Path shm_directory(const sys::Paths& paths, const std::string& id) {
 void mount_shm_blocking(const sys::Path& directory, std::int64_t size) {
   sys::make_directories(directory, 0711);
   if (sys::is_mount_point(directory)) return;
-  sys::mount_classic("shm", directory, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, fmt::format("mode=1777,size={}", size));
+  sys::mount_classic("shm", directory, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+                     fmt::format("mode=1777,size={}", size));
 }
 
 /// The running container that lends a namespace. Throws as Docker words it.
@@ -53,8 +54,7 @@ Task<void> Lifecycle::start(std::string reference) {
   ContainerPtr container = store_.get(reference);
   auto lock = co_await container->mutex.lock("start");
   if (container->removed) throw no_such_container(reference);
-  if (container->state.paused)
-    throw Error(Errc::conflict, "cannot start a paused container, try unpause instead");
+  if (container->state.paused) throw Error(Errc::conflict, "cannot start a paused container, try unpause instead");
   if (container->state.running) throw Error(Errc::not_modified, "container is already running");
   if (container->removing || container->state.dead)
     throw Error(Errc::conflict, "container is marked for removal and cannot be started");
@@ -147,9 +147,8 @@ Task<void> Lifecycle::mount_volumes(ContainerPtr container) {
   const std::string id = container->id.str();
   for (const volume::MountPoint& mount : container->mounts)
     if (mount.type == volume::MountType::volume) co_await services_.volumes.mount(id, mount.name, mount.rw);
-  co_await services_.lanes.quick.run_within(std::chrono::seconds(30), [mounts = container->mounts] {
-    volume::create_bind_sources_blocking(mounts);
-  });
+  co_await services_.lanes.quick.run_within(
+      std::chrono::seconds(30), [mounts = container->mounts] { volume::create_bind_sources_blocking(mounts); });
 }
 
 Task<void> Lifecycle::write_bundle(ContainerPtr container, const network::Attachment* attachment) {
@@ -176,9 +175,10 @@ Task<void> Lifecycle::write_bundle(ContainerPtr container, const network::Attach
   if (const std::string donor = joined_container(container->host.IpcMode); !donor.empty()) {
     const ContainerPtr lender = running_donor(store_, donor, "IPC namespace");
     if (lender->host.IpcMode != "shareable")
-      throw Error(Errc::invalid_argument, fmt::format("container {}: non-shareable IPC (hint: use IpcMode:shareable for "
-                                                      "the donor container)",
-                                                      lender->id.str()));
+      throw Error(Errc::invalid_argument,
+                  fmt::format("container {}: non-shareable IPC (hint: use IpcMode:shareable for "
+                              "the donor container)",
+                              lender->id.str()));
     in->ipc_donor = lender->state.pid;
     in->shm_source = shm_directory(services_.paths, lender->id.str());
   }
@@ -219,7 +219,8 @@ protocol::ShimConfig Lifecycle::shim_config(const Container& container) const {
   } else {
     config.runtime_path = services_.host.runc.path.empty() ? "runc" : services_.host.runc.path;
   }
-  config.runtime_root = (services_.paths.exec_root / "runtime" / (runtime == "io.containerd.runc.v2" ? "runc" : runtime)).string();
+  config.runtime_root =
+      (services_.paths.exec_root / "runtime" / (runtime == "io.containerd.runc.v2" ? "runc" : runtime)).string();
   config.tty = container.config.Tty;
   config.open_stdin = container.config.OpenStdin;
   config.stdin_once = container.config.StdinOnce;

@@ -46,7 +46,8 @@ Task<void> Lifecycle::wait_until_released(ContainerPtr container) {
   while (container->releasing) {
     const auto left = deadline - std::chrono::steady_clock::now();
     if (left <= std::chrono::nanoseconds(0))
-      throw Error(Errc::timed_out, fmt::format("the last run of container {} is still being taken down", container->name));
+      throw Error(Errc::timed_out,
+                  fmt::format("the last run of container {} is still being taken down", container->name));
     (void)co_await container->changed.wait_for(left);
   }
 }
@@ -128,9 +129,8 @@ Task<void> Lifecycle::kill_and_wait(ContainerPtr container) {
   }
   log::warning("container {} did not end after SIGKILL within {} s: killing its control group", container->name,
                kKillPatience.count());
-  co_await services_.lanes.quick.run([host = &services_.host, group = cgroup_of(*container)] {
-    sys::kill_cgroup(host->cgroup, group);
-  });
+  co_await services_.lanes.quick.run(
+      [host = &services_.host, group = cgroup_of(*container)] { sys::kill_cgroup(host->cgroup, group); });
   if (co_await wait_until_down(container, kKillPatience)) co_return;
   throw Error(Errc::internal, fmt::format("container {} did not end after SIGKILL: a process in it is stuck in the "
                                           "kernel, or its shim does not run",

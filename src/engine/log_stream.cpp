@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 
-#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <fcntl.h>
+#include <boost/asio/experimental/awaitable_operators.hpp>
 
 #include "async/readable.hpp"
 #include "async/signal.hpp"

@@ -31,8 +31,8 @@ struct LogSession {
   ContainerPtr container;
   logs::ReadOptions read;
   logs::RenderOptions render;
-  bool follow = false;        // the container writes now
-  std::uint64_t starts = 0;   // … in this start
+  bool follow = false;       // the container writes now
+  std::uint64_t starts = 0;  // … in this start
 };
 
 /// Container logs. The files are read in a lane of its own, a quarter of a megabyte at a time and only as fast as the

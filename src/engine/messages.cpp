@@ -50,13 +50,14 @@ namespace {
 std::string runtime_words(const protocol::RuntimeFailure& failure, std::string_view program) {
   using protocol::FailureKind;
   const bool first_process = failure.stage != protocol::Stage::exec;
-  const std::string exec = fmt::format("unable to start container process: {}exec: {}",
-                                       first_process ? "error during container init: " : "",
-                                       quote(failure.path.empty() ? std::string(program) : failure.path));
+  const std::string exec =
+      fmt::format("unable to start container process: {}exec: {}", first_process ? "error during container init: " : "",
+                  quote(failure.path.empty() ? std::string(program) : failure.path));
   switch (failure.kind) {
     case FailureKind::executable_not_found:
-      return program.find('/') == std::string_view::npos ? exec + ": executable file not found in $PATH"
-                                                         : fmt::format("{}: stat {}: no such file or directory", exec, program);
+      return program.find('/') == std::string_view::npos
+                 ? exec + ": executable file not found in $PATH"
+                 : fmt::format("{}: stat {}: no such file or directory", exec, program);
     case FailureKind::permission_denied: return exec + ": permission denied";
     case FailureKind::is_directory: return exec + ": is a directory: permission denied";
     case FailureKind::no_such_file:
@@ -71,17 +72,19 @@ std::string runtime_words(const protocol::RuntimeFailure& failure, std::string_v
 
 StartFailure render_start_failure(const protocol::RuntimeFailure& failure, std::string_view program) {
   using protocol::FailureKind;
-  std::string text = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc "
-                     "create failed: " +
-                     runtime_words(failure, program);
+  std::string text =
+      "failed to create task for container: failed to create shim task: OCI runtime create failed: runc "
+      "create failed: " +
+      runtime_words(failure, program);
   switch (failure.kind) {
     case FailureKind::executable_not_found:
     case FailureKind::no_such_file: return {127, {Errc::invalid_argument, std::move(text)}};
     case FailureKind::permission_denied:
     case FailureKind::is_directory: return {126, {Errc::invalid_argument, std::move(text)}};
     case FailureKind::not_directory:
-      text += ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path "
-              "exists and is the expected type";
+      text +=
+          ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path "
+          "exists and is the expected type";
       return {127, {Errc::invalid_argument, std::move(text)}};
     case FailureKind::timed_out:
     case FailureKind::other: return {128, {Errc::internal, std::move(text)}};

@@ -68,7 +68,8 @@ Task<bool> Lifecycle::adopt(ContainerPtr container) {
     state.restarting = false;
     co_await release(container);
     co_await save_state_or_log(container);
-    log::info("container {}: a start that was cut short{} is taken back", container->name, was_up ? " in its shim" : "");
+    log::info("container {}: a start that was cut short{} is taken back", container->name,
+              was_up ? " in its shim" : "");
     co_return false;
   }
   state.starting = false;
@@ -122,8 +123,9 @@ void Lifecycle::follow_up() {
   for (const ContainerPtr& container : store_.list()) {
     if (container->state.running && !container->state.restarting) continue;
     const model::RestartPolicy& policy = container->host.RestartPolicy;
-    const bool boot_policy = container->state.has_been_started &&
-                             (policy.Name == "always" || (policy.Name == "unless-stopped" && !container->state.manually_stopped));
+    const bool boot_policy =
+        container->state.has_been_started &&
+        (policy.Name == "always" || (policy.Name == "unless-stopped" && !container->state.manually_stopped));
     if (container->state.restarting || boot_policy) {
       container->state.running = true;
       container->state.restarting = true;

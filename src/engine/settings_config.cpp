@@ -125,7 +125,8 @@ void validate_config(const ContainerConfig& config) {
       for (const std::string& word : **words)
         if (word.find('\0') != std::string::npos) invalid("invalid command: an argument contains a NUL byte");
   if (config.StopSignal && !config.StopSignal->empty()) (void)parse_signal(*config.StopSignal);
-  if (config.StopTimeout && *config.StopTimeout < -1) invalid("invalid StopTimeout: it is -1, 0 or a number of seconds");
+  if (config.StopTimeout && *config.StopTimeout < -1)
+    invalid("invalid StopTimeout: it is -1, 0 or a number of seconds");
   if (config.Healthcheck) validate_health(*config.Healthcheck);
 }
 

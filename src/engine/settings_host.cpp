@@ -38,7 +38,8 @@ void validate_network_mode(const ContainerConfig& config, const HostConfig& host
       conflict("container type network can't be used with links. This would result in undefined behavior");
     if (has_any(host.Dns)) conflict("dns and the network mode");
     if (has_any(host.ExtraHosts)) conflict("custom host-to-IP mapping and the network mode");
-    if (has_any(host.PortBindings) || host.PublishAllPorts) conflict("port publishing and the container type network mode");
+    if (has_any(host.PortBindings) || host.PublishAllPorts)
+      conflict("port publishing and the container type network mode");
     if (has_any(config.ExposedPorts)) conflict("port exposing and the container type network mode");
   }
   if (mode == "host" && has_any(host.Links))
@@ -47,8 +48,8 @@ void validate_network_mode(const ContainerConfig& config, const HostConfig& host
 }
 
 void validate_modes(const HostConfig& host) {
-  const auto one_of = [](std::string_view field, const std::string& value, std::initializer_list<std::string_view> known,
-                         bool may_join) {
+  const auto one_of = [](std::string_view field, const std::string& value,
+                         std::initializer_list<std::string_view> known, bool may_join) {
     if (may_join && value.starts_with("container:") && value.size() > 10) return;
     if (std::find(known.begin(), known.end(), value) == known.end())
       invalid(fmt::format("invalid {}: {}", field, value));
@@ -63,8 +64,9 @@ void validate_modes(const HostConfig& host) {
 }
 
 void validate_log_config(HostConfig& host, const config::Config& daemon) {
-  static constexpr std::string_view kJsonFileOptions[] = {"max-size", "max-file",  "compress",  "labels", "labels-regex",
-                                                          "env",      "env-regex", "tag",       "mode",   "max-buffer-size"};
+  static constexpr std::string_view kJsonFileOptions[] = {
+      "max-size", "max-file",  "compress", "labels", "labels-regex",
+      "env",      "env-regex", "tag",      "mode",   "max-buffer-size"};
   model::LogConfig& log = host.LogConfig;
   if (log.Type.empty()) {
     log.Type = daemon.log_driver;
@@ -151,12 +153,13 @@ std::string joined_container(const std::string& mode) {
 
 void validate_restart_policy(model::RestartPolicy& policy, bool auto_remove) {
   if (policy.Name.empty()) policy.Name = "no";
-  const bool known = policy.Name == "no" || policy.Name == "always" || policy.Name == "unless-stopped" ||
-                     policy.Name == "on-failure";
+  const bool known =
+      policy.Name == "no" || policy.Name == "always" || policy.Name == "unless-stopped" || policy.Name == "on-failure";
   if (!known)
-    invalid(fmt::format("invalid restart policy: unknown policy '{}'; use one of 'no', 'always', 'on-failure', or "
-                        "'unless-stopped'",
-                        policy.Name));
+    invalid(
+        fmt::format("invalid restart policy: unknown policy '{}'; use one of 'no', 'always', 'on-failure', or "
+                    "'unless-stopped'",
+                    policy.Name));
   if (policy.MaximumRetryCount < 0) invalid("invalid restart policy: maximum retry count cannot be negative");
   if (policy.MaximumRetryCount != 0 && policy.Name != "on-failure")
     invalid("invalid restart policy: maximum retry count can only be used with 'on-failure'");
@@ -266,7 +269,8 @@ protocol::LogOptions json_file_options(const model::LogConfig& config) {
   const std::string max_size = value("max-size", config::kDefaultLogMaxSize);
   if (max_size != "-1") {
     const auto size = parse_size(max_size);
-    if (!size || *size <= 0) invalid(fmt::format("invalid max-size {}: use a size such as 10m, or -1", quote(max_size)));
+    if (!size || *size <= 0)
+      invalid(fmt::format("invalid max-size {}: use a size such as 10m, or -1", quote(max_size)));
     options.max_size = static_cast<std::uint64_t>(*size);
   }
   const bool sized = given.contains("max-size");

@@ -75,8 +75,9 @@ TEST(RestartPolicy, IsCheckedAndFilledIn) {
   validate_restart_policy(policy, false);
   EXPECT_EQ(policy.Name, "no");
   policy.Name = "foo";
-  EXPECT_EQ(message_of([&] { validate_restart_policy(policy, false); }),
-            "invalid restart policy: unknown policy 'foo'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'");
+  EXPECT_EQ(
+      message_of([&] { validate_restart_policy(policy, false); }),
+      "invalid restart policy: unknown policy 'foo'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'");
   policy.Name = "always";
   EXPECT_EQ(message_of([&] { validate_restart_policy(policy, true); }),
             "can't create 'AutoRemove' container with restart policy");

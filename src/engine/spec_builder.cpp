@@ -157,8 +157,8 @@ ProcessPolicy process_policy(const model::HostConfig& host, const std::vector<ru
   ProcessPolicy policy;
   runtime::CapabilityRequest request{words(host.CapAdd), words(host.CapDrop), host.Privileged};
   policy.capabilities = runtime::resolve_capabilities(request, facts.own_capabilities);
-  policy.no_new_privileges = runtime::parse_security_opts(words(host.SecurityOpt), facts)
-                                 .no_new_privileges.value_or(daemon_no_new_privileges);
+  policy.no_new_privileges =
+      runtime::parse_security_opts(words(host.SecurityOpt), facts).no_new_privileges.value_or(daemon_no_new_privileges);
   if (host.OomScoreAdj != 0) policy.oom_score_adj = static_cast<int>(host.OomScoreAdj);
   policy.ulimits = runtime::merge_ulimits(default_ulimits, to_runtime_ulimits(host));
   return policy;

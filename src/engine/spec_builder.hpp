@@ -23,10 +23,10 @@ struct SpecInputs {
   std::vector<volume::MountPoint> mounts;
   std::map<std::string, sys::Path> volume_paths;  // volume name to the directory to bind
   sys::Path rootfs;
-  sys::Path directory;     // the container's own, with hosts, hostname and resolv.conf
-  sys::Path files_directory;  // whose files are bound: the donor's for "container:"
-  bool own_files = true;   // false with the host's network and no files of ours
-  std::string netns_path;  // empty: the host's
+  sys::Path directory;          // the container's own, with hosts, hostname and resolv.conf
+  sys::Path files_directory;    // whose files are bound: the donor's for "container:"
+  bool own_files = true;        // false with the host's network and no files of ours
+  std::string netns_path;       // empty: the host's
   bool shares_network = false;  // it is another container's, whose sysctls are set already
   std::string hostname;
   std::int64_t pid_donor = 0;  // PidMode container:

@@ -89,9 +89,8 @@ Task<void> swallow_input(ClientPtr client) {
 
 Task<SpliceEnd> splice(StreamPtr stream, ClientPtr client, SpliceOptions options) {
   using namespace boost::asio::experimental::awaitable_operators;
-  const auto ended =
-      co_await (pump_output(stream, client, options.strip_frames, options.add_frames) ||
-                pump_input(stream, client, options));
+  const auto ended = co_await (pump_output(stream, client, options.strip_frames, options.add_frames) ||
+                               pump_input(stream, client, options));
   co_return std::visit([](SpliceEnd end) { return end; }, ended);
 }
 

@@ -2,12 +2,12 @@
 
 #include <optional>
 
+#include <gtest/gtest.h>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/connect_pair.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
-#include <gtest/gtest.h>
 
 #include "async/queue.hpp"
 #include "base/error.hpp"
@@ -58,10 +58,11 @@ class SpliceTest : public testing::Test {
     stream_ = std::make_shared<runtime::AttachStream>(std::move(ours), false);
   }
   void start(SpliceOptions options) {
-    asio::co_spawn(loop_, splice(stream_, client_, std::move(options)), [this](std::exception_ptr error, SpliceEnd end) {
-      ASSERT_FALSE(error);
-      end_ = end;
-    });
+    asio::co_spawn(loop_, splice(stream_, client_, std::move(options)),
+                   [this](std::exception_ptr error, SpliceEnd end) {
+                     ASSERT_FALSE(error);
+                     end_ = end;
+                   });
     settle();
   }
   void settle() {
@@ -175,7 +176,8 @@ TEST(FrameStripper, TakesHeadersOutOfPiecesOfAnySize) {
   for (std::size_t size = 1; size <= all.size(); ++size) {
     FrameStripper stripper;
     std::string plain;
-    for (std::size_t at = 0; at < all.size(); at += size) plain += stripper.feed(std::string_view(all).substr(at, size));
+    for (std::size_t at = 0; at < all.size(); at += size)
+      plain += stripper.feed(std::string_view(all).substr(at, size));
     EXPECT_EQ(plain, "onethree") << size;
   }
 }

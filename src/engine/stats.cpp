@@ -77,14 +77,14 @@ Task<StatsSample> StatsReader::read_now(ContainerPtr container) const {
   if (container->state.running && container->shim) {
     Target target;
     const std::string& parent = container->host.CgroupParent;
-    target.group = runtime::cgroups_path(parent.empty() ? services_.config.cgroup_parent : parent, container->id.str(),
-                                         false);
+    target.group =
+        runtime::cgroups_path(parent.empty() ? services_.config.cgroup_parent : parent, container->id.str(), false);
     target.pid = container->state.pid;
     const network::Attachment* attachment = services_.networks.find_attachment(container->id.str());
     target.own_network = attachment != nullptr && attachment->kind != network::SandboxKind::host;
     const sys::CgroupLayout* layout = &services_.host.cgroup;
-    sample = co_await services_.lanes.quick.run_within(kPatience,
-                                                       [layout, target] { return read_sample(*layout, target); });
+    sample =
+        co_await services_.lanes.quick.run_within(kPatience, [layout, target] { return read_sample(*layout, target); });
     sample.online_cpus = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
   }
   sample.read = now();

@@ -62,9 +62,8 @@ Task<protocol::ExitRecord> Lifecycle::await_exit(ContainerPtr container) {
   const auto left = co_await services_.lanes.quick.run([directory] { return runtime::read_exit_blocking(directory); });
   if (left) co_return *left;
   // Nobody reads its output or could tell how it ends: an orphan is worse than an end.
-  co_await services_.lanes.quick.run([host = &services_.host, group = cgroup_of(*container)] {
-    sys::kill_cgroup(host->cgroup, group);
-  });
+  co_await services_.lanes.quick.run(
+      [host = &services_.host, group = cgroup_of(*container)] { sys::kill_cgroup(host->cgroup, group); });
   protocol::ExitRecord lost;
   lost.exit_code = kUnknownExitCode;
   lost.finished_ns = static_cast<std::int64_t>(now().time_since_epoch().count());
@@ -109,8 +108,9 @@ Task<void> Lifecycle::record_exit(ContainerPtr container, protocol::ExitRecord e
   co_await save_state_or_log(container);
   FAILPOINT("exit.after_row");
   const auto ran = std::chrono::duration_cast<std::chrono::seconds>(finished - state.started).count();
-  publish(*container, "die", {{"exitCode", std::to_string(exit.exit_code)},
-                              {"execDuration", std::to_string(std::max<std::int64_t>(ran, 0))}});
+  publish(
+      *container, "die",
+      {{"exitCode", std::to_string(exit.exit_code)}, {"execDuration", std::to_string(std::max<std::int64_t>(ran, 0))}});
   ++container->exits;
   container->changed.notify();
 }
@@ -122,9 +122,8 @@ Task<void> Lifecycle::release(ContainerPtr container) {
     co_await remove_from_runtime(container);
     co_await services_.volumes.unmount_all(id);
     co_await services_.rootfs.unmount(container->id);
-    co_await services_.lanes.quick.run([shm = services_.paths.container_mounts() / id / "shm"] {
-      sys::unmount_all(shm);
-    });
+    co_await services_.lanes.quick.run(
+        [shm = services_.paths.container_mounts() / id / "shm"] { sys::unmount_all(shm); });
   } catch (const Error& e) {
     log::error("container {}: its last run could not be taken down completely: {}", container->name, e.log_detail());
   }
@@ -146,28 +145,28 @@ Task<void> Lifecycle::remove_from_runtime(ContainerPtr container) {
     log::debug("container {}: no answer from its shim: {}", container->name, e.message());
   }
   const protocol::ShimConfig config = shim_config(*container);
-  co_await services_.lanes.quick.run_within(std::chrono::seconds(60), [shim_answered, directory, config, id,
-                                                                       host = &services_.host,
-                                                                       group = cgroup_of(*container)] {
-    if (!shim_answered) {
-      if (const auto pid = runtime::find_shim_blocking(directory)) {
-        try {
-          sys::send_signal(sys::open_pidfd(*pid).get(), 9);
-        } catch (const Error&) {
-          // gone meanwhile
+  co_await services_.lanes.quick.run_within(
+      std::chrono::seconds(60),
+      [shim_answered, directory, config, id, host = &services_.host, group = cgroup_of(*container)] {
+        if (!shim_answered) {
+          if (const auto pid = runtime::find_shim_blocking(directory)) {
+            try {
+              sys::send_signal(sys::open_pidfd(*pid).get(), 9);
+            } catch (const Error&) {
+              // gone meanwhile
+            }
+          }
+          sys::SpawnOptions command;
+          command.argv = {config.runtime_path, "--root", config.runtime_root};
+          command.argv.insert(command.argv.end(), config.runtime_args.begin(), config.runtime_args.end());
+          for (const char* word : {"delete", "--force"}) command.argv.emplace_back(word);
+          command.argv.push_back(id);
+          command.env = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"};
+          (void)sys::run(std::move(command), 30);
+          sys::kill_cgroup(host->cgroup, group);
         }
-      }
-      sys::SpawnOptions command;
-      command.argv = {config.runtime_path, "--root", config.runtime_root};
-      command.argv.insert(command.argv.end(), config.runtime_args.begin(), config.runtime_args.end());
-      for (const char* word : {"delete", "--force"}) command.argv.emplace_back(word);
-      command.argv.push_back(id);
-      command.env = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"};
-      (void)sys::run(std::move(command), 30);
-      sys::kill_cgroup(host->cgroup, group);
-    }
-    sys::remove_tree(directory);
-  });
+        sys::remove_tree(directory);
+      });
 }
 
 /// Waits out the policy's delay and starts again. True if a new run began; false if the container stays down.

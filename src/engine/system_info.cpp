@@ -205,10 +205,13 @@ SystemVersion SystemInfoSource::version() {
   VersionComponent engine;
   engine.Name = "Engine";
   engine.Version = version.Version;
-  engine.Details = {{"Arch", version.Arch},           {"BuildTime", version.BuildTime},
+  engine.Details = {{"Arch", version.Arch},
+                    {"BuildTime", version.BuildTime},
                     {"Experimental", yes_no(services_.config.experimental)},
-                    {"GitCommit", version.GitCommit}, {"GoVersion", version.GoVersion},
-                    {"KernelVersion", version.KernelVersion}, {"Os", version.Os}};
+                    {"GitCommit", version.GitCommit},
+                    {"GoVersion", version.GoVersion},
+                    {"KernelVersion", version.KernelVersion},
+                    {"Os", version.Os}};
   version.Components.push_back(std::move(engine));
   const auto add_program = [&version](std::string name, const runtime::ProgramVersion& program) {
     if (program.path.empty()) return;

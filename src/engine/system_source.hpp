@@ -150,11 +150,11 @@ struct SystemInfo : SystemCapabilities {
 };
 BOOST_DESCRIBE_STRUCT(SystemInfo, (SystemCapabilities),
                       (SystemTime, LoggingDriver, CgroupDriver, CgroupVersion, NEventsListener, KernelVersion,
-                       OperatingSystem, OSVersion, OSType, Architecture, IndexServerAddress, RegistryConfig, NCPU, MemTotal, GenericResources,
-                       DockerRootDir, HttpProxy, HttpsProxy, NoProxy, Name, Labels, ExperimentalBuild, ServerVersion,
-                       Runtimes, DefaultRuntime, Swarm, LiveRestoreEnabled, Isolation, InitBinary, ContainerdCommit,
-                       RuncCommit, InitCommit, SecurityOptions, ProductLicense, DefaultAddressPools, FirewallBackend,
-                       CDISpecDirs, DiscoveredDevices, Warnings))
+                       OperatingSystem, OSVersion, OSType, Architecture, IndexServerAddress, RegistryConfig, NCPU,
+                       MemTotal, GenericResources, DockerRootDir, HttpProxy, HttpsProxy, NoProxy, Name, Labels,
+                       ExperimentalBuild, ServerVersion, Runtimes, DefaultRuntime, Swarm, LiveRestoreEnabled, Isolation,
+                       InitBinary, ContainerdCommit, RuncCommit, InitCommit, SecurityOptions, ProductLicense,
+                       DefaultAddressPools, FirewallBackend, CDISpecDirs, DiscoveredDevices, Warnings))
 
 struct VersionPlatform {
   std::string Name;

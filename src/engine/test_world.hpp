@@ -87,8 +87,20 @@ class TestWorld {
   image::Images images{lanes, database, layers, content, bus};
   network::Networks networks{network_options(paths), database, lanes, loop.get_executor()};
   volume::Volumes volumes{paths, database, lanes, {}};
-  Services services{loop.get_executor(), lanes, operations, config, paths,  host,     seccomp,
-                    bus,                 layers, rootfs,    images, networks, volumes, "/nonexistent"};
+  Services services{loop.get_executor(),
+                    lanes,
+                    operations,
+                    config,
+                    paths,
+                    host,
+                    seccomp,
+                    bus,
+                    layers,
+                    rootfs,
+                    images,
+                    networks,
+                    volumes,
+                    "/nonexistent"};
   ContainerStore store{lanes, database};
 
  private:

@@ -29,7 +29,8 @@ std::string clean(const std::string& path, const std::string& relative_to = "") 
       continue;
     }
     if (out.empty())
-      throw Error(Errc::invalid_argument, fmt::format("invalid archive: {} leads out of it", storage::shown_name(path)));
+      throw Error(Errc::invalid_argument,
+                  fmt::format("invalid archive: {} leads out of it", storage::shown_name(path)));
     out.pop_back();
   }
   return join(out, "/");
@@ -62,7 +63,8 @@ Archive Archive::read_blocking(const ContentStore& content, std::shared_ptr<stor
       // A hole of a sparse entry is zeros.
       static const std::string kZeros(64 << 10, '\0');
       while (std::uint64_t(data->size()) < offset)
-        data->write(std::string_view(kZeros).substr(0, std::min<std::uint64_t>(kZeros.size(), offset - std::uint64_t(data->size()))));
+        data->write(std::string_view(kZeros).substr(
+            0, std::min<std::uint64_t>(kZeros.size(), offset - std::uint64_t(data->size()))));
       data->write(bytes);
     }
     data->seal();

@@ -2,8 +2,8 @@
 
 #include <unistd.h>
 
-#include <boost/json.hpp>
 #include <fmt/format.h>
+#include <boost/json.hpp>
 
 #include "base/error.hpp"
 #include "base/failpoint.hpp"
@@ -53,7 +53,8 @@ std::vector<SavedImage> parse_saved(const std::string& text) {
     throw Error(Errc::invalid_argument, "invalid archive: manifest.json is not a list of images");
   std::vector<SavedImage> out;
   for (const json::Value& item : value.get_array()) {
-    if (!item.is_object()) throw Error(Errc::invalid_argument, "invalid archive: manifest.json is not a list of images");
+    if (!item.is_object())
+      throw Error(Errc::invalid_argument, "invalid archive: manifest.json is not a list of images");
     const json::Object& object = item.get_object();
     const json::Value* config = object.if_contains("Config");
     if (config == nullptr || !config->is_string())
@@ -86,7 +87,9 @@ std::string_view media_type_of(storage::Compression compression) {
 class Load {
  public:
   Load(Context& context, LoadRequest request, ProgressPtr progress)
-      : context_(context), request_(std::move(request)), progress_(std::move(progress)),
+      : context_(context),
+        request_(std::move(request)),
+        progress_(std::move(progress)),
         hold_(context.content().hold()) {}
 
   Task<void> run() {
@@ -116,8 +119,7 @@ class Load {
   }
 
   Task<std::string> read_text(const Archive::File& file, std::size_t limit) {
-    co_return co_await context_.lanes.quick.run(
-        [file, limit] { return Archive::read_text_blocking(file, limit); });
+    co_return co_await context_.lanes.quick.run([file, limit] { return Archive::read_text_blocking(file, limit); });
   }
 
   /// Stores a file of the archive as a blob.
@@ -253,8 +255,10 @@ class Load {
   }
 
   Task<void> unpack(Descriptor d) {
-    const Manifest manifest = parse_manifest(co_await context_.content().read(d.digest, kMaxManifestBytes), d.media_type);
-    const ImageConfig config = parse_image_config(co_await context_.content().read(manifest.config.digest, kMaxConfigBytes));
+    const Manifest manifest =
+        parse_manifest(co_await context_.content().read(d.digest, kMaxManifestBytes), d.media_type);
+    const ImageConfig config =
+        parse_image_config(co_await context_.content().read(manifest.config.digest, kMaxConfigBytes));
     auto layers = std::make_shared<LayerPull>(context_, nullptr, std::make_shared<Progress>());
     (void)co_await layers->run(manifest, config);
     unpacked_.push_back(std::move(layers));  // it holds the layers
@@ -280,7 +284,8 @@ class Load {
       co_await unpack(fitting.empty() ? image.manifests.front() : fitting.front());
     } else {
       if (!co_await keep_manifest(image.descriptor, &image.manifests))
-        throw Error(Errc::invalid_argument, fmt::format("invalid archive: content of image {} is missing", found.root.digest));
+        throw Error(Errc::invalid_argument,
+                    fmt::format("invalid archive: content of image {} is missing", found.root.digest));
       co_await unpack(image.manifests.front());
     }
     FAILPOINT("load.before_commit");

@@ -5,8 +5,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <boost/json.hpp>
 #include <fmt/format.h>
+#include <boost/json.hpp>
 
 #include "base/error.hpp"
 #include "base/text.hpp"
@@ -40,13 +40,15 @@ void choose(const Images& images, const std::string& ref, const std::optional<Pl
   const bool named = parsed && parsed->digest.empty() && !ref.starts_with("sha256:") &&
                      (!parsed->tag.empty() || images.find(parsed->with_default_tag().familiar()) == image);
   if (named) names.push_back(parsed->with_default_tag());
-  const auto same = std::find_if(chosen.begin(), chosen.end(), [&](const Chosen& c) { return c.image->id == image->id; });
+  const auto same =
+      std::find_if(chosen.begin(), chosen.end(), [&](const Chosen& c) { return c.image->id == image->id; });
   if (same == chosen.end()) {
     chosen.push_back({std::move(image), std::move(names)});
     return;
   }
   for (Reference& name : names)
-    if (std::find(same->names.begin(), same->names.end(), name) == same->names.end()) same->names.push_back(std::move(name));
+    if (std::find(same->names.begin(), same->names.end(), name) == same->names.end())
+      same->names.push_back(std::move(name));
 }
 
 std::vector<Chosen> choose_all(const Images& images, const SaveRequest& request) {
@@ -124,8 +126,9 @@ Plan make_plan(Context& context, const SaveRequest& request) {
     }
     if (chosen.names.empty()) index.manifests.push_back(root);
     json::Value tags_value = tags.empty() ? json::Value(nullptr) : json::Value(std::move(tags));
-    saved.push_back(json::Object{
-        {"Config", blob_path(image.config_digest)}, {"RepoTags", std::move(tags_value)}, {"Layers", std::move(layers)}});
+    saved.push_back(json::Object{{"Config", blob_path(image.config_digest)},
+                                 {"RepoTags", std::move(tags_value)},
+                                 {"Layers", std::move(layers)}});
   }
   plan.index_json = render_index(index);
   plan.manifest_json = json::render(std::move(saved));
@@ -159,7 +162,8 @@ void write_blob(storage::TarWriter& tar, const sys::Path& file, const std::strin
   write_header(tar, name, size);
   std::string buffer(256 << 10, '\0');
   for (std::int64_t done = 0; done < size;) {
-    const ssize_t got = ::pread(fd.get(), buffer.data(), std::min<std::size_t>(buffer.size(), std::size_t(size - done)), done);
+    const ssize_t got =
+        ::pread(fd.get(), buffer.data(), std::min<std::size_t>(buffer.size(), std::size_t(size - done)), done);
     if (got < 0) throw Error::from_errno(errno, fmt::format("read {}", file.string()));
     if (got == 0) throw Error(Errc::corrupted, fmt::format("blob {} is shorter than it was", name));
     tar.write_data({buffer.data(), std::size_t(got)});
@@ -189,11 +193,11 @@ void write_archive_blocking(const std::vector<BlobFile>& blobs, const std::strin
 
 Task<void> produce(Context& context, std::shared_ptr<Plan> plan, std::shared_ptr<storage::ByteChannel> out) {
   std::vector<BlobFile> blobs;
-  for (const auto& [digest, size] : plan->blobs) blobs.push_back({blob_path(digest), context.content().path(digest), size});
+  for (const auto& [digest, size] : plan->blobs)
+    blobs.push_back({blob_path(digest), context.content().path(digest), size});
   try {
-    co_await context.archives.run([blobs, plan, out] {
-      write_archive_blocking(blobs, plan->index_json, plan->manifest_json, *out);
-    });
+    co_await context.archives.run(
+        [blobs, plan, out] { write_archive_blocking(blobs, plan->index_json, plan->manifest_json, *out); });
     out->close();
   } catch (const Error&) {
     out->fail(std::current_exception());

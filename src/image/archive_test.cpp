@@ -1,7 +1,7 @@
 #include <random>
 
-#include <boost/json.hpp>
 #include <gtest/gtest.h>
+#include <boost/json.hpp>
 
 #include "base/error.hpp"
 #include "base/text.hpp"
@@ -60,8 +60,9 @@ std::vector<TarFile> legacy_archive(const std::vector<std::string>& layers, cons
     paths.push_back(json::Value(path));
   }
   files.push_back({"config.json", config_for(layers)});
-  files.push_back({"manifest.json", json::render(json::Array{json::Object{
-                                        {"Config", "config.json"}, {"RepoTags", json::Array{name}}, {"Layers", paths}}})});
+  files.push_back(
+      {"manifest.json", json::render(json::Array{json::Object{
+                            {"Config", "config.json"}, {"RepoTags", json::Array{name}}, {"Layers", paths}}})});
   return files;
 }
 
@@ -141,8 +142,9 @@ TEST(Load, RefusesHostileArchivesAndLeavesNothing) {
   auto extra = legacy_archive({layer}, "x:1");
   extra.back().content = R"([{"Config":"config.json","RepoTags":["x:1"],"Layers":["0/layer.tar","0/layer.tar"]}])";
   EXPECT_EQ(refusal(extra), "invalid manifest, layers length mismatch: expected 1, got 2");
-  const std::string index = R"({"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:)" +
-                            std::string(64, 'a') + R"(","size":5}]})";
+  const std::string index =
+      R"({"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:)" +
+      std::string(64, 'a') + R"(","size":5}]})";
   EXPECT_NE(refusal({{"oci-layout", "{}"}, {"index.json", index}}).find("not found in it"), std::string::npos);
   std::string error;
   (void)load(machine, "this is no archive at all, but it is long enough to look at", &error);
@@ -159,7 +161,8 @@ TEST(Save, WritesWhatLoadReadsAndSkopeoToo) {
   Machine copy(other.path());
   const auto lines = load(copy, archive);
   EXPECT_EQ(lines.size(), 3u);
-  for (const char* name : {"one:1", "one:2", "two:1"}) EXPECT_EQ(copy.images->get(name)->id, machine.images->get(name)->id);
+  for (const char* name : {"one:1", "one:2", "two:1"})
+    EXPECT_EQ(copy.images->get(name)->id, machine.images->get(name)->id);
   sys::write_atomically(files.path() / "a.tar", save(machine, {"one:1"}), 0644, false);
   test::run_program({"skopeo", "copy", "-q", "docker-archive:" + (files.path() / "a.tar").string(),
                      "dir:" + (files.path() / "out").string()});
@@ -237,8 +240,9 @@ TEST(Images, AreFoundByNameDigestAndPrefix) {
   const ImagePtr image = l.add("team/app:1", "x");
   Images& images = *l.machine->images;
   const std::string hex = image->id.substr(7);
-  for (const std::string& ref : std::initializer_list<std::string>{"team/app:1", "docker.io/team/app:1", image->id, hex, hex.substr(0, 12), hex.substr(0, 4),
-                                 "sha256:" + hex.substr(0, 12), "team/app@" + image->id, image->config_digest})
+  for (const std::string& ref : std::initializer_list<std::string>{
+           "team/app:1", "docker.io/team/app:1", image->id, hex, hex.substr(0, 12), hex.substr(0, 4),
+           "sha256:" + hex.substr(0, 12), "team/app@" + image->id, image->config_digest})
     EXPECT_EQ(images.find(ref), image) << ref;
   EXPECT_EQ(images.find("team/app"), nullptr);
   EXPECT_EQ(images.find("other@" + image->id), nullptr);
@@ -308,7 +312,8 @@ TEST(Images, RemovalOfWhatIsUsedConflictsWithDockersWords) {
   const ImagePtr image = l.add("app:1", "x");
   const std::string id = short_digest(image->id);
   l.machine->run(l.machine->images->tag("app:1", "other", "1"));
-  EXPECT_EQ(l.refusal(image->id), "conflict: unable to delete " + id + " (must be forced) - image is referenced in multiple repositories");
+  EXPECT_EQ(l.refusal(image->id),
+            "conflict: unable to delete " + id + " (must be forced) - image is referenced in multiple repositories");
   (void)l.remove("other:1");
   ImageUser user;
   user.container_id = std::string(64, 'c');
@@ -316,10 +321,14 @@ TEST(Images, RemovalOfWhatIsUsedConflictsWithDockersWords) {
   user.top_chain = image->top_chain();
   l.machine->users = {user};
   const std::string container(12, 'c');
-  EXPECT_EQ(l.refusal(image->id), "conflict: unable to delete " + id + " (must be forced) - image is being used by stopped container " + container);
-  EXPECT_EQ(l.refusal("app:1"), "conflict: unable to delete app:1 (must be forced) - container " + container + " is using its referenced image " + id);
+  EXPECT_EQ(l.refusal(image->id), "conflict: unable to delete " + id +
+                                      " (must be forced) - image is being used by stopped container " + container);
+  EXPECT_EQ(l.refusal("app:1"), "conflict: unable to delete app:1 (must be forced) - container " + container +
+                                    " is using its referenced image " + id);
   l.machine->users[0].running = true;
-  EXPECT_EQ(l.refusal(image->id, true), "conflict: unable to delete " + id + " (cannot be forced) - image is being used by running container " + container);
+  EXPECT_EQ(l.refusal(image->id, true), "conflict: unable to delete " + id +
+                                            " (cannot be forced) - image is being used by running container " +
+                                            container);
   EXPECT_EQ(l.remove("app:1", true), std::vector<std::string>{"U app:1"});
   Filters all;
   all.add("dangling", "false");
@@ -360,7 +369,8 @@ TEST(Images, DamagedContentIsReportedAndTheRestGoesOn) {
   Loaded l;
   const ImagePtr good = l.add("good:1", "x");
   const ImagePtr bad = l.add("bad:1", "y");
-  sys::write_atomically(l.machine->content->path(bad->config_digest), std::string(std::size_t(*l.machine->content->find_size(bad->config_digest)), 'x'));
+  sys::write_atomically(l.machine->content->path(bad->config_digest),
+                        std::string(std::size_t(*l.machine->content->find_size(bad->config_digest)), 'x'));
   l.machine.reset();
   l.machine = std::make_unique<Machine>(l.root.path());
   ASSERT_EQ(l.machine->problems.size(), 1u);

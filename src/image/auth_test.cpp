@@ -26,7 +26,8 @@ TEST(Auth, ReadsEveryEncodingThatClientsSend) {
 }
 
 TEST(Auth, WhatCannotBeReadIsAnonymous) {
-  for (const std::string& header : {std::string(), std::string("e30="), std::string("%%%"), base64_encode("[1]"), base64_encode("{")})
+  for (const std::string& header :
+       {std::string(), std::string("e30="), std::string("%%%"), base64_encode("[1]"), base64_encode("{")})
     EXPECT_TRUE(decode_auth_header(header).empty()) << header;
 }
 
@@ -37,7 +38,8 @@ TEST(Auth, AddressesOfCredentialsNameHosts) {
 }
 
 TEST(Challenges, AreReadWithQuotesEscapesAndSeveralSchemes) {
-  const auto all = parse_challenges(R"(Basic realm="a, b", BEARER Realm="https://x/token",service=reg , scope="repository:a/b:pull,push" error="in\"s")");
+  const auto all = parse_challenges(
+      R"(Basic realm="a, b", BEARER Realm="https://x/token",service=reg , scope="repository:a/b:pull,push" error="in\"s")");
   ASSERT_EQ(all.size(), 2u);
   EXPECT_EQ(all[0].scheme, "basic");
   EXPECT_EQ(all[0].params.at("realm"), "a, b");
@@ -63,9 +65,9 @@ TEST(InsecureHosts, AreLoopbackNamesAndNetworks) {
 
 TEST(Changes, AreDockerfileInstructions) {
   model::ContainerConfig c;
-  apply_changes(c, {"CMD [\"a\", \"b\"]", "ENV A=1 B='x y'", "ENV A 2", "EXPOSE 80 90-91/udp", "LABEL k=v \"k 2\"=\"v 2\"",
-                    "WORKDIR /a", "WORKDIR b/../c", "USER 1:2", "VOLUME [\"/data\"]", "STOPSIGNAL SIGINT",
-                    "HEALTHCHECK --interval=5s --retries=2 CMD curl localhost"});
+  apply_changes(c, {"CMD [\"a\", \"b\"]", "ENV A=1 B='x y'", "ENV A 2", "EXPOSE 80 90-91/udp",
+                    "LABEL k=v \"k 2\"=\"v 2\"", "WORKDIR /a", "WORKDIR b/../c", "USER 1:2", "VOLUME [\"/data\"]",
+                    "STOPSIGNAL SIGINT", "HEALTHCHECK --interval=5s --retries=2 CMD curl localhost"});
   EXPECT_EQ(*c.Cmd, (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(*c.Env, (std::vector<std::string>{"A=2", "B=x y"}));
   EXPECT_TRUE(c.ExposedPorts->contains("80/tcp") && c.ExposedPorts->contains("91/udp"));

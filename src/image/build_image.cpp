@@ -20,7 +20,8 @@ struct NewLayer {
 /// Bytes that were looked at are delivered again.
 class Rewound final : public storage::ByteSource {
  public:
-  Rewound(std::string head, std::shared_ptr<storage::ByteSource> rest) : head_(std::move(head)), rest_(std::move(rest)) {}
+  Rewound(std::string head, std::shared_ptr<storage::ByteSource> rest)
+      : head_(std::move(head)), rest_(std::move(rest)) {}
   std::size_t read(char* to, std::size_t size) override {
     if (at_ == head_.size()) return rest_->read(to, size);
     const std::size_t n = std::min(size, head_.size() - at_);
@@ -154,7 +155,8 @@ Task<std::string> import(Context& context, ImportRequest request, ProgressPtr pr
   std::vector<Descriptor> descriptors;
   descriptors.push_back(layer.blob);
   const std::string shown = names.empty() ? std::string() : names.front().familiar();
-  const ImagePtr image = co_await assemble(context, std::move(config), std::move(descriptors), std::move(names), &blobs);
+  const ImagePtr image =
+      co_await assemble(context, std::move(config), std::move(descriptors), std::move(names), &blobs);
   context.publish("import", image->id, shown.empty() ? image->id : shown, image.get());
   progress->status(image->id);
   co_return image->id;

@@ -5,8 +5,8 @@
 #include <map>
 #include <optional>
 
-#include <boost/json.hpp>
 #include <fmt/format.h>
+#include <boost/json.hpp>
 
 #include "base/error.hpp"
 #include "base/text.hpp"
@@ -57,7 +57,9 @@ std::vector<std::string> split_words(std::string_view text) {
       else *word += c;
     }
   }
-  if (quote_char != 0) invalid(fmt::format("unexpected end of statement while looking for matching {}", quote_char == '"' ? "double-quote" : "single-quote"));
+  if (quote_char != 0)
+    invalid(fmt::format("unexpected end of statement while looking for matching {}",
+                        quote_char == '"' ? "double-quote" : "single-quote"));
   if (word) out.push_back(std::move(*word));
   return out;
 }
@@ -101,17 +103,20 @@ void expose(ContainerConfig& config, std::string_view text) {
   for (const std::string& word : split_words(text)) {
     const auto [port, protocol_text] = split_once(word, '/');
     const std::string protocol = protocol_text.empty() ? "tcp" : to_lower(protocol_text);
-    if (protocol != "tcp" && protocol != "udp" && protocol != "sctp") invalid(fmt::format("invalid proto: {}", protocol));
+    if (protocol != "tcp" && protocol != "udp" && protocol != "sctp")
+      invalid(fmt::format("invalid proto: {}", protocol));
     const auto [low_text, high_text] = split_once(port, '-');
     const auto low = parse_int(low_text);
     const auto high = high_text.empty() ? low : parse_int(high_text);
-    if (!low || !high || *low < 1 || *high > 65535 || *low > *high) invalid(fmt::format("invalid containerPort: {}", port));
+    if (!low || !high || *low < 1 || *high > 65535 || *low > *high)
+      invalid(fmt::format("invalid containerPort: {}", port));
     for (auto p = *low; p <= *high; ++p) (*config.ExposedPorts)[fmt::format("{}/{}", p, protocol)] = {};
   }
 }
 
 std::int64_t parse_interval(const std::string& flag, const std::string& text) {
-  static const std::map<std::string, double, std::less<>> kUnits = {{"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}};
+  static const std::map<std::string, double, std::less<>> kUnits = {
+      {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}};
   const auto digits = text.find_first_not_of("0123456789.");
   const auto unit = digits == std::string::npos || digits == 0 ? kUnits.end() : kUnits.find(text.substr(digits));
   if (unit == kUnits.end()) invalid(fmt::format("--{}: invalid duration {}", flag, quote(text)));

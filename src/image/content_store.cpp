@@ -114,7 +114,7 @@ struct Inventory {
 };
 
 std::int64_t regular_size(const sys::Path& path) {
-  struct stat st {};
+  struct stat st{};
   return ::lstat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode) ? std::int64_t(st.st_size) : -1;
 }
 

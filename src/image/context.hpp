@@ -32,8 +32,14 @@ struct Context {
   storage::LayerStore& layers() noexcept { return images.layers(); }
   Context(boost::asio::any_io_executor executor, async::Lanes& all_lanes, Images& image_index, events::Bus& bus,
           const sys::Paths& all_paths, RegistrySettings settings)
-      : loop(executor), lanes(all_lanes), images(image_index), events(bus), paths(all_paths),
-        registry(all_lanes, std::move(settings)), downloads(executor, all_lanes, image_index.content()), tasks(executor) {}
+      : loop(executor),
+        lanes(all_lanes),
+        images(image_index),
+        events(bus),
+        paths(all_paths),
+        registry(all_lanes, std::move(settings)),
+        downloads(executor, all_lanes, image_index.content()),
+        tasks(executor) {}
 
   void publish(const std::string& action, const std::string& actor, const std::string& name, const Image* image);
 };

@@ -68,7 +68,9 @@ std::int64_t GrowingFile::written() const {
 // ---- TailSource
 
 TailSource::TailSource(std::shared_ptr<GrowingFile> file, std::chrono::milliseconds patience)
-    : file_(std::move(file)), patience_(patience), generation_(file_->generation()),
+    : file_(std::move(file)),
+      patience_(patience),
+      generation_(file_->generation()),
       fd_(file_->ingest_->open_reader()) {}
 
 std::size_t TailSource::read(char* to, std::size_t size) {
@@ -76,7 +78,8 @@ std::size_t TailSource::read(char* to, std::size_t size) {
   {
     std::unique_lock lock(file_->mutex_);
     const auto ready = [&] {
-      return aborted_ || file_->failure_ || file_->generation_ != generation_ || file_->written_ > offset_ || file_->complete_;
+      return aborted_ || file_->failure_ || file_->generation_ != generation_ || file_->written_ > offset_ ||
+             file_->complete_;
     };
     if (!file_->grown_.wait_for(lock, patience_, ready) || file_->generation_ != generation_) {
       stalled_ = true;

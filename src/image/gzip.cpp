@@ -41,7 +41,8 @@ void GzipWriter::pump(std::string_view bytes, bool last) {
   do {
     s.next_out = state_->out.data();
     s.avail_out = static_cast<std::uint32_t>(state_->out.size());
-    if (const int code = isal_deflate(&s); code != COMP_OK) throw Error(Errc::internal, fmt::format("gzip failed: {}", code));
+    if (const int code = isal_deflate(&s); code != COMP_OK)
+      throw Error(Errc::internal, fmt::format("gzip failed: {}", code));
     const std::size_t produced = state_->out.size() - s.avail_out;
     if (produced > 0) sink_({reinterpret_cast<const char*>(state_->out.data()), produced});
   } while (s.avail_out == 0 || (last && s.internal_state.state != ZSTATE_END));

@@ -8,19 +8,19 @@
 #include <thread>
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <curl/curl.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
 #include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <fmt/format.h>
 
 #include "base/error.hpp"
 #include "base/text.hpp"
@@ -34,7 +34,8 @@ constexpr std::size_t kMaxHeaderBytes = 64 << 10;
 
 const std::string& system_ca_bundle() {
   static const std::string bundle = [] {
-    for (const char* path : {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"})
+    for (const char* path :
+         {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"})
       if (auto text = sys::Fd(::open(path, O_RDONLY | O_CLOEXEC))) {
         std::string out;
         char buffer[65536];
@@ -274,7 +275,8 @@ void set_failure(Transfer& t, Failure failure, std::string text) {
 
 void describe_connect_failure(Transfer& t) {
   if (t.forbidden)
-    return set_failure(t, Failure::connect, fmt::format("dial tcp {}: address is not allowed for a registry", t.address));
+    return set_failure(t, Failure::connect,
+                       fmt::format("dial tcp {}: address is not allowed for a registry", t.address));
   long code = 0;
   curl_easy_getinfo(t.easy, CURLINFO_OS_ERRNO, &code);
   std::string reason = code != 0 ? std::string(strerrordesc_np(int(code))) : std::string(t.error_text);
@@ -286,7 +288,8 @@ void describe_timeout(Transfer& t) {
   curl_off_t connected = 0;
   curl_easy_getinfo(t.easy, CURLINFO_CONNECT_TIME_T, &connected);
   if (connected == 0) return set_failure(t, Failure::timed_out, fmt::format("dial tcp {}: i/o timeout", t.address));
-  set_failure(t, Failure::timed_out, current_status(t) == 0 ? "net/http: timeout awaiting response headers" : "read: i/o timeout");
+  set_failure(t, Failure::timed_out,
+              current_status(t) == 0 ? "net/http: timeout awaiting response headers" : "read: i/o timeout");
 }
 
 void describe(Transfer& t, CURLcode code) {
@@ -300,7 +303,8 @@ void describe(Transfer& t, CURLcode code) {
   switch (code) {
     case CURLE_COULDNT_RESOLVE_HOST:
       return set_failure(t, Failure::lookup, fmt::format("dial tcp: lookup {}: no such host", host_of(t)));
-    case CURLE_COULDNT_RESOLVE_PROXY: return set_failure(t, Failure::lookup, "proxyconnect tcp: dial tcp: no such host");
+    case CURLE_COULDNT_RESOLVE_PROXY:
+      return set_failure(t, Failure::lookup, "proxyconnect tcp: dial tcp: no such host");
     case CURLE_COULDNT_CONNECT: return describe_connect_failure(t);
     case CURLE_OPERATION_TIMEDOUT: return describe_timeout(t);
     case CURLE_PEER_FAILED_VERIFICATION:
@@ -313,7 +317,8 @@ void describe(Transfer& t, CURLcode code) {
     case CURLE_RECV_ERROR:
     case CURLE_SEND_ERROR:
     case CURLE_HTTP2:
-    case CURLE_HTTP2_STREAM: return set_failure(t, Failure::interrupted, code == CURLE_GOT_NOTHING ? "EOF" : "unexpected EOF");
+    case CURLE_HTTP2_STREAM:
+      return set_failure(t, Failure::interrupted, code == CURLE_GOT_NOTHING ? "EOF" : "unexpected EOF");
     default: {
       const char* text = t.error_text[0] != 0 ? t.error_text : curl_easy_strerror(code);
       return set_failure(t, Failure::other, text);

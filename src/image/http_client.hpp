@@ -73,7 +73,8 @@ struct HttpResponse {
   std::string body;
   std::string redirect;  // absolute URL of a Location header
   Failure failure = Failure::none;
-  std::string failure_text;          // as Go's net package would word it: "dial tcp 127.0.0.1:5000: connect: connection refused"
+  std::string
+      failure_text;  // as Go's net package would word it: "dial tcp 127.0.0.1:5000: connect: connection refused"
   std::exception_ptr sink_error;
 
   std::string header(const std::string& lower_case_name) const;

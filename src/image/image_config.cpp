@@ -1,7 +1,7 @@
 #include "image/image_config.hpp"
 
-#include <boost/json.hpp>
 #include <fmt/format.h>
+#include <boost/json.hpp>
 
 #include "base/error.hpp"
 #include "base/text.hpp"
@@ -44,7 +44,8 @@ std::vector<std::string> get_diff_ids(const json::Object& object) {
   if (ids == nullptr || ids->is_null()) return out;
   if (!ids->is_array() || ids->get_array().size() > kMaxLayers) invalid("rootfs.diff_ids");
   for (const json::Value& id : ids->get_array()) {
-    if (!id.is_string() || !is_valid_digest(std::string_view(id.get_string()))) invalid("rootfs.diff_ids: not a digest");
+    if (!id.is_string() || !is_valid_digest(std::string_view(id.get_string())))
+      invalid("rootfs.diff_ids: not a digest");
     out.emplace_back(id.get_string());
   }
   return out;
@@ -72,7 +73,8 @@ std::vector<HistoryEntry> get_history(const json::Object& object) {
 
 void check_bounds(const model::ContainerConfig& config) {
   if (config.Env && config.Env->size() > kMaxEnv) invalid("config.Env has more than {} entries", kMaxEnv);
-  if (config.Labels && config.Labels->size() > kMaxLabels) invalid("config.Labels has more than {} entries", kMaxLabels);
+  if (config.Labels && config.Labels->size() > kMaxLabels)
+    invalid("config.Labels has more than {} entries", kMaxLabels);
 }
 
 json::Object render_history(const HistoryEntry& h) {
@@ -89,8 +91,8 @@ json::Object render_history(const HistoryEntry& h) {
 json::Object render_run_config(const model::ContainerConfig& config) {
   json::Value all = model::encode(config);
   json::Object out;
-  for (const char* key : {"User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "StopSignal",
-                          "ArgsEscaped", "Healthcheck", "OnBuild", "Shell"}) {
+  for (const char* key : {"User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels",
+                          "StopSignal", "ArgsEscaped", "Healthcheck", "OnBuild", "Shell"}) {
     json::Value* v = all.get_object().if_contains(key);
     if (v == nullptr || v->is_null() || (v->is_string() && v->get_string().empty())) continue;
     out.emplace(key, std::move(*v));

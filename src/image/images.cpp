@@ -239,8 +239,9 @@ ImagePtr Images::get(const std::string& ref, const std::optional<Platform>& plat
   if (found.record == nullptr) no_such_image(ref);
   ImagePtr image = choose(*found.record, platform);
   if (!image)
-    throw Error(Errc::not_found, fmt::format("image with reference {} was found but does not provide the specified platform ({})",
-                                             ref, render_platform(*platform)));
+    throw Error(Errc::not_found,
+                fmt::format("image with reference {} was found but does not provide the specified platform ({})", ref,
+                            render_platform(*platform)));
   return image;
 }
 
@@ -269,15 +270,15 @@ Task<ImagePtr> Images::add(NewImage image) {
   std::vector<std::string> names;
   for (const Reference& name : image.names) names.push_back(name.canonical());
   FAILPOINT("image.add.before_row");
-  co_await lanes_.db.run([&db = db_, row, manifests, names, sources] { db::save_image(db, row, manifests, names, sources); });
+  co_await lanes_.db.run(
+      [&db = db_, row, manifests, names, sources] { db::save_image(db, row, manifests, names, sources); });
 
   // No co_await from here on: memory follows the committed row in any case.
   std::unique_ptr<Record>& slot = records_[row.id];
   if (slot) {
     for (const ImagePtr& old : slot->variants) {
-      const bool replaced = std::any_of(fresh->variants.begin(), fresh->variants.end(), [&](const ImagePtr& v) {
-        return v->manifest.digest == old->manifest.digest;
-      });
+      const bool replaced = std::any_of(fresh->variants.begin(), fresh->variants.end(),
+                                        [&](const ImagePtr& v) { return v->manifest.digest == old->manifest.digest; });
       if (!replaced && old->available) fresh->variants.push_back(old);
     }
     fresh->names = slot->names;
@@ -323,8 +324,9 @@ Task<void> Images::ensure_unpacked(ImagePtr image) {
     if (layer != nullptr && layer->state == db::LayerState::ready) continue;
     const Descriptor& blob = image->layers[i];
     if (!content_.contains(blob.digest))
-      throw Error(Errc::corrupted, fmt::format("layer {} of image {} is lost, and so is its blob {}: pull the image again",
-                                               short_digest(chain), short_digest(image->id), short_digest(blob.digest)));
+      throw Error(Errc::corrupted,
+                  fmt::format("layer {} of image {} is lost, and so is its blob {}: pull the image again",
+                              short_digest(chain), short_digest(image->id), short_digest(blob.digest)));
     auto source = co_await content_.open(blob.digest);
     if (layer != nullptr) {
       (void)co_await layers_.rebuild(chain, source);

@@ -26,18 +26,18 @@ namespace gantry::image {
 
 /// An image for one platform, as this machine holds it. A snapshot: it does not change when tags move.
 struct Image : ImageConfig {
-  std::string id;         // digest of what was pulled or built: of the index, if it came as one
-  Descriptor descriptor;  // of `id`
-  Descriptor manifest;    // of the manifest for `platform`; the same as `descriptor` unless that is an index
-  std::vector<Descriptor> layers;        // the blobs, lowest first; as many as diff_ids
-  std::vector<std::string> chain_ids;    // the layers' names in storage::LayerStore, lowest first
-  std::string config_digest;             // of the config blob
-  std::vector<std::string> repo_tags;    // "alpine:3.20", sorted
+  std::string id;                  // digest of what was pulled or built: of the index, if it came as one
+  Descriptor descriptor;           // of `id`
+  Descriptor manifest;             // of the manifest for `platform`; the same as `descriptor` unless that is an index
+  std::vector<Descriptor> layers;  // the blobs, lowest first; as many as diff_ids
+  std::vector<std::string> chain_ids;     // the layers' names in storage::LayerStore, lowest first
+  std::string config_digest;              // of the config blob
+  std::vector<std::string> repo_tags;     // "alpine:3.20", sorted
   std::vector<std::string> repo_digests;  // "alpine@sha256:…", sorted
-  std::int64_t content_size = 0;   // bytes of manifest, config and layer blobs
-  std::int64_t unpacked_size = 0;  // bytes of the unpacked layers
+  std::int64_t content_size = 0;          // bytes of manifest, config and layer blobs
+  std::int64_t unpacked_size = 0;         // bytes of the unpacked layers
   Timestamp last_tagged{};
-  Timestamp added{};  // when it came here
+  Timestamp added{};      // when it came here
   bool available = true;  // false: recover() found content missing or damaged that cannot be rebuilt here
 
   std::int64_t size() const noexcept { return content_size + unpacked_size; }
@@ -117,10 +117,10 @@ struct Usage {
 
 /// An image whose blobs are stored and whose layers are unpacked, to be made known.
 struct NewImage {
-  Descriptor descriptor;               // its digest becomes Image::id
-  std::vector<Descriptor> manifests;   // of the platforms that are complete; the descriptor itself unless an index
-  std::vector<Reference> names;        // tags to move here, and "name@digest" references
-  std::string source_repository;       // canonical name it was pulled from; empty otherwise
+  Descriptor descriptor;              // its digest becomes Image::id
+  std::vector<Descriptor> manifests;  // of the platforms that are complete; the descriptor itself unless an index
+  std::vector<Reference> names;       // tags to move here, and "name@digest" references
+  std::string source_repository;      // canonical name it was pulled from; empty otherwise
 };
 
 /// Every image of this machine. Reads answer from memory; changes are a row first. Loop thread only.
@@ -205,7 +205,7 @@ class Images {
   ContentStore& content_;
   events::Bus& events_;
   ImageUsers users_;
-  async::Mutex writes_;  // orders changes of the index; reads take no lock
+  async::Mutex writes_;                                     // orders changes of the index; reads take no lock
   std::map<std::string, std::unique_ptr<Record>> records_;  // by Image::id
   std::map<std::string, std::string> names_;                // canonical "name:tag" or "name@digest" to Image::id
   std::map<std::string, std::set<std::string>> sources_;    // blob digest to canonical repositories

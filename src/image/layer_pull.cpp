@@ -15,8 +15,11 @@ constexpr int kUnpackTries = 4;
 }  // namespace
 
 LayerPull::LayerPull(Context& context, RepositoryPtr repository, ProgressPtr progress)
-    : context_(context), repository_(std::move(repository)), progress_(std::move(progress)),
-      blobs_(context.content().hold()), chains_(context.layers().hold()) {}
+    : context_(context),
+      repository_(std::move(repository)),
+      progress_(std::move(progress)),
+      blobs_(context.content().hold()),
+      chains_(context.layers().hold()) {}
 
 void LayerPull::plan(const Manifest& manifest, const ImageConfig& config) {
   if (manifest.layers.size() != config.diff_ids.size())

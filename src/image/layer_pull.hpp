@@ -39,7 +39,7 @@ class LayerPull : public std::enable_shared_from_this<LayerPull> {
     Phase phase = Phase::waiting;
     bool have_blob = false;
     bool have_layer = false;
-    bool begun = false;     // its unpacking has begun (or was not needed)
+    bool begun = false;  // its unpacking has begun (or was not needed)
     bool unpacked = false;
     int shown_retry = 0;
     DownloadLease download;

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <array>
 
-#include <boost/json.hpp>
 #include <fmt/format.h>
+#include <boost/json.hpp>
 
 #include "base/error.hpp"
 #include "base/text.hpp"
@@ -73,7 +73,8 @@ Descriptor get_descriptor(const json::Value& value, const std::string& where) {
     d.platform = get_platform(p->get_object(), where + ".platform");
   if (const json::Value* data = object.if_contains("data"); data != nullptr && !data->is_null()) {
     const auto bytes = data->is_string() ? base64_decode(std::string_view(data->get_string())) : std::nullopt;
-    if (!bytes || std::int64_t(bytes->size()) != d.size || (d.digest.starts_with("sha256:") && digest_of(*bytes) != d.digest))
+    if (!bytes || std::int64_t(bytes->size()) != d.size ||
+        (d.digest.starts_with("sha256:") && digest_of(*bytes) != d.digest))
       invalid("{}.data does not match its digest", where);
   }
   return d;
@@ -147,8 +148,9 @@ bool is_index_type(std::string_view type) { return type == kDockerManifestList |
 bool is_manifest_type(std::string_view type) { return type == kDockerManifest || type == kOciManifest; }
 
 bool is_layer_type(std::string_view type) {
-  constexpr std::array kTypes = {kDockerLayerGzip, kDockerLayer, kOciLayer, kOciLayerGzip, kOciLayerZstd,
-                                 std::string_view("application/vnd.docker.image.rootfs.diff.tar.zstd")};
+  constexpr std::array kTypes = {
+      kDockerLayerGzip, kDockerLayer,  kOciLayer,
+      kOciLayerGzip,    kOciLayerZstd, std::string_view("application/vnd.docker.image.rootfs.diff.tar.zstd")};
   return std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end();
 }
 

@@ -42,8 +42,10 @@ TEST(Manifest, ReadsAndWritesTheSame) {
 }
 
 TEST(Manifest, RefusesHostileDocuments) {
-  EXPECT_NE(refusal(R"({"schemaVersion":1,"fsLayers":[]})").find("schema 1 support has been removed"), std::string::npos);
-  EXPECT_NE(refusal("{}", "application/vnd.docker.distribution.manifest.v1+prettyjws").find("schema 1"), std::string::npos);
+  EXPECT_NE(refusal(R"({"schemaVersion":1,"fsLayers":[]})").find("schema 1 support has been removed"),
+            std::string::npos);
+  EXPECT_NE(refusal("{}", "application/vnd.docker.distribution.manifest.v1+prettyjws").find("schema 1"),
+            std::string::npos);
   EXPECT_EQ(refusal(manifest_text("", R"(,"manifests":[])")), "invalid manifest: it has both layers and manifests");
   EXPECT_EQ(refusal(R"({"schemaVersion":2})"), "invalid manifest: it has neither layers nor manifests");
   EXPECT_NE(refusal(manifest_text(descriptor(kOciLayer, "../../x"))).find("layers[0].digest"), std::string::npos);
@@ -63,7 +65,8 @@ TEST(Manifest, RefusesHostileDocuments) {
   EXPECT_EQ(refusal(manifest_text(many)), "invalid manifest: layers: more than 127");
   const std::string artifact = fmt::format(R"({{"schemaVersion":2,"config":{},"layers":[]}})",
                                            descriptor("application/vnd.cncf.helm.config.v1+json"));
-  EXPECT_EQ(refusal(artifact), R"(Encountered remote "application/vnd.cncf.helm.config.v1+json"(artifact) when fetching)");
+  EXPECT_EQ(refusal(artifact),
+            R"(Encountered remote "application/vnd.cncf.helm.config.v1+json"(artifact) when fetching)");
   EXPECT_NE(refusal(std::string(200, '[')).find("invalid JSON"), std::string::npos);
 }
 
@@ -86,9 +89,9 @@ Descriptor for_platform(const std::string& os, const std::string& arch, const st
 
 TEST(Index, ChoosesThePlatformThatFitsBest) {
   Index index;
-  index.manifests = {for_platform("linux", "arm", "v6", '1'),   for_platform("linux", "arm", "v7", '2'),
-                     for_platform("linux", "arm64", "v8", '3'), for_platform("linux", "amd64", "", '4'),
-                     for_platform("linux", "amd64", "v3", '5'), for_platform("windows", "amd64", "", '6'),
+  index.manifests = {for_platform("linux", "arm", "v6", '1'),    for_platform("linux", "arm", "v7", '2'),
+                     for_platform("linux", "arm64", "v8", '3'),  for_platform("linux", "amd64", "", '4'),
+                     for_platform("linux", "amd64", "v3", '5'),  for_platform("windows", "amd64", "", '6'),
                      for_platform("unknown", "unknown", "", '7')};
   const auto first = [&](const char* platform) {
     const auto found = select_manifests(index, PlatformMatcher::only(parse_platform(platform)));
@@ -112,7 +115,8 @@ TEST(Platform, ReadsTheUsualSpellings) {
   EXPECT_EQ(render_platform(parse_platform("linux/arm")), "linux/arm/v7");
   EXPECT_EQ(render_platform(parse_platform("armhf")), "linux/arm/v7");
   EXPECT_EQ(render_platform(parse_platform("linux")), render_platform(host_platform()));
-  for (const char* bad : {"", "a/b/c/d", "lin ux/amd64", "bogus", "linux/"}) EXPECT_THROW(parse_platform(bad), Error) << bad;
+  for (const char* bad : {"", "a/b/c/d", "lin ux/amd64", "bogus", "linux/"})
+    EXPECT_THROW(parse_platform(bad), Error) << bad;
 }
 
 TEST(ImageConfig, ChainIdsFollowTheSpecification) {

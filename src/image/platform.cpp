@@ -58,9 +58,9 @@ std::vector<Platform> fallbacks(const Platform& wanted, int amd64_from) {
 }
 
 const std::vector<std::string>& known_systems() {
-  static const std::vector<std::string> known = {"aix",   "android", "darwin",  "dragonfly", "freebsd", "illumos", "ios",
-                                                 "js",    "linux",   "netbsd",  "openbsd",   "plan9",   "solaris", "wasip1",
-                                                 "windows"};
+  static const std::vector<std::string> known = {"aix",     "android", "darwin",  "dragonfly", "freebsd",
+                                                 "illumos", "ios",     "js",      "linux",     "netbsd",
+                                                 "openbsd", "plan9",   "solaris", "wasip1",    "windows"};
   return known;
 }
 
@@ -127,13 +127,15 @@ Platform parse_platform(std::string_view text) {
     const std::string lower = to_lower(parts[0]);
     if (is_known_system(lower)) return normalize({lower, host.architecture, host.variant, ""});
     const Platform p = normalize({host.os, parts[0], "", ""});
-    static const std::vector<std::string> known = {"386",  "amd64",    "arm",     "arm64",   "loong64", "mips", "mips64",
-                                                   "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64", "s390x", "wasm"};
+    static const std::vector<std::string> known = {"386",     "amd64",   "arm",      "arm64",  "loong64",
+                                                   "mips",    "mips64",  "mips64le", "mipsle", "ppc64",
+                                                   "ppc64le", "riscv64", "s390x",    "wasm"};
     if (std::find(known.begin(), known.end(), p.architecture) == known.end())
       throw Error(Errc::invalid_argument, fmt::format("{}: unknown operating system or architecture", quote(text)));
     return p;
   }
-  if (parts.size() > 3) throw Error(Errc::invalid_argument, fmt::format("{}: cannot parse platform specifier", quote(text)));
+  if (parts.size() > 3)
+    throw Error(Errc::invalid_argument, fmt::format("{}: cannot parse platform specifier", quote(text)));
   return normalize({parts[0], parts[1], parts.size() == 3 ? parts[2] : "", ""});
 }
 

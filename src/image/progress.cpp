@@ -19,8 +19,8 @@ void Progress::push(Message message) {
   if (closed_) return;
   // What the client has not read yet about this layer's progress is out of date.
   if (!message.id.empty()) {
-    const auto stale = std::find_if(queue_.begin(), queue_.end(),
-                                    [&](const Message& m) { return m.is_update && m.id == message.id; });
+    const auto stale =
+        std::find_if(queue_.begin(), queue_.end(), [&](const Message& m) { return m.is_update && m.id == message.id; });
     if (stale != queue_.end()) queue_.erase(stale);
   }
   queue_.push_back(std::move(message));

@@ -10,8 +10,8 @@ namespace {
 
 /// Go's duration: "1h30m", "500ms", "1.5h".
 std::optional<std::chrono::nanoseconds> parse_go_duration(std::string_view text) {
-  static const std::map<std::string, double, std::less<>> kUnits = {{"ns", 1},   {"us", 1e3},  {"ms", 1e6},
-                                                                    {"s", 1e9},  {"m", 60e9}, {"h", 3600e9}};
+  static const std::map<std::string, double, std::less<>> kUnits = {{"ns", 1},  {"us", 1e3}, {"ms", 1e6},
+                                                                    {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}};
   if (text.empty()) return std::nullopt;
   double total = 0;
   while (!text.empty()) {

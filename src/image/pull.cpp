@@ -24,8 +24,7 @@ struct Choice {
 };
 
 [[noreturn]] void no_matching_platform(const PlatformMatcher& matcher) {
-  throw Error(Errc::not_found,
-              fmt::format("no matching manifest for {} in the manifest list entries", matcher.text()));
+  throw Error(Errc::not_found, fmt::format("no matching manifest for {} in the manifest list entries", matcher.text()));
 }
 
 /// Joins what the image and tag parameters of a request say.
@@ -51,7 +50,10 @@ Reference read_request(const PullRequest& request) {
 class Pull {
  public:
   Pull(Context& context, RepositoryPtr repository, ProgressPtr progress, Wanted wanted)
-      : context_(context), repository_(std::move(repository)), progress_(std::move(progress)), wanted_(std::move(wanted)),
+      : context_(context),
+        repository_(std::move(repository)),
+        progress_(std::move(progress)),
+        wanted_(std::move(wanted)),
         matcher_(wanted_.platform ? PlatformMatcher::only(*wanted_.platform) : PlatformMatcher::host()),
         layers_(std::make_shared<LayerPull>(context_, repository_, progress_)) {}
 
@@ -162,8 +164,8 @@ class Pull {
       remote.descriptor = candidate;
       std::string bytes = co_await fetch_document(std::move(remote));
       if (std::int64_t(bytes.size()) != candidate.size)
-        throw Error(Errc::corrupted, fmt::format("manifest {} has {} bytes instead of {}", candidate.digest, bytes.size(),
-                                                 candidate.size));
+        throw Error(Errc::corrupted, fmt::format("manifest {} has {} bytes instead of {}", candidate.digest,
+                                                 bytes.size(), candidate.size));
       Choice choice = co_await read_choice(candidate, std::move(bytes));
       if (candidate.platform || matcher_.matches(choice.config.platform)) co_return choice;
     }

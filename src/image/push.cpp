@@ -5,8 +5,8 @@
 
 #include <fcntl.h>
 
-#include <boost/json.hpp>
 #include <fmt/format.h>
+#include <boost/json.hpp>
 
 #include "async/signal.hpp"
 #include "async/task_group.hpp"
@@ -23,7 +23,10 @@ namespace {
 class Push : public std::enable_shared_from_this<Push> {
  public:
   Push(Context& context, RepositoryPtr repository, ProgressPtr progress, Reference name)
-      : context_(context), repository_(std::move(repository)), progress_(std::move(progress)), name_(std::move(name)),
+      : context_(context),
+        repository_(std::move(repository)),
+        progress_(std::move(progress)),
+        name_(std::move(name)),
         hold_(context.content().hold()) {}
 
   Task<void> run(ImagePtr image, bool only_this_platform) {
@@ -84,7 +87,8 @@ class Push : public std::enable_shared_from_this<Push> {
     while (!failure_ && finished_ < items_.size()) {
       (void)co_await changed_.wait_for(std::chrono::milliseconds(100));
       for (const Item& item : items_)
-        if (item.uploading && item.is_layer) progress_->update(layer_label(item.blob), "Pushing", *item.sent, item.blob.size);
+        if (item.uploading && item.is_layer)
+          progress_->update(layer_label(item.blob), "Pushing", *item.sent, item.blob.size);
     }
     if (failure_) std::rethrow_exception(failure_);
   }
@@ -184,8 +188,9 @@ Task<void> push(Context& context, PushRequest request, ProgressPtr progress) {
     const ImagePtr image = context.images.find(one.familiar(), request.platform);
     if (!image) {
       const bool known = !tags_of(context.images, one).empty();
-      throw Error(Errc::not_found, known ? fmt::format("tag does not exist: {}", one.familiar())
-                                         : fmt::format("An image does not exist locally with the tag: {}", one.familiar_name()));
+      throw Error(Errc::not_found,
+                  known ? fmt::format("tag does not exist: {}", one.familiar())
+                        : fmt::format("An image does not exist locally with the tag: {}", one.familiar_name()));
     }
     auto push = std::make_shared<Push>(context, repository, progress, one);
     co_await push->run(image, request.platform.has_value());

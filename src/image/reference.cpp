@@ -22,8 +22,8 @@ bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_alnum(char c) { return is_lower(c) || is_upper(c) || is_digit(c); }
 
 [[noreturn]] void fail(std::string_view detail = {}) {
-  throw Error(Errc::invalid_argument,
-              detail.empty() ? std::string("invalid reference format") : fmt::format("invalid reference format: {}", detail));
+  throw Error(Errc::invalid_argument, detail.empty() ? std::string("invalid reference format")
+                                                     : fmt::format("invalid reference format: {}", detail));
 }
 
 /// [a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?
@@ -34,8 +34,7 @@ bool is_host_component(std::string_view text) {
 
 bool is_host(std::string_view text) {
   if (text.starts_with('[')) {
-    return text.size() > 2 && text.ends_with(']') &&
-           std::all_of(text.begin() + 1, text.end() - 1, [](char c) {
+    return text.size() > 2 && text.ends_with(']') && std::all_of(text.begin() + 1, text.end() - 1, [](char c) {
              return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') || c == ':';
            });
   }
@@ -95,7 +94,8 @@ bool looks_like_digest(std::string_view text) {
   if (colon == std::string_view::npos || colon == 0) return false;
   bool at_start = true;
   for (const char c : text.substr(0, colon)) {
-    if (at_start ? !(is_lower(c) || is_upper(c)) : !(is_alnum(c) || std::string_view("-_+.").find(c) != std::string_view::npos))
+    if (at_start ? !(is_lower(c) || is_upper(c))
+                 : !(is_alnum(c) || std::string_view("-_+.").find(c) != std::string_view::npos))
       return false;
     at_start = !is_alnum(c);
   }
@@ -136,7 +136,8 @@ Reference parse_reference(std::string_view text) {
   if (text.size() > 2048) fail();
   auto [domain, remainder] = split_domain(text);
   const std::string_view remote = std::string_view(remainder).substr(0, remainder.find(':'));
-  if (to_lower(remote) != remote && std::all_of(remote.begin(), remote.end(), [](char c) { return c > ' ' && c < 127; }))
+  if (to_lower(remote) != remote &&
+      std::all_of(remote.begin(), remote.end(), [](char c) { return c > ' ' && c < 127; }))
     fail(fmt::format("repository name ({}) must be lowercase", remote));
 
   Reference out;
@@ -153,8 +154,7 @@ Reference parse_reference(std::string_view text) {
   }
   if (!is_domain(domain) || !is_path(rest)) fail();
   if (rest.size() > kMaxPath)
-    throw Error(Errc::invalid_argument,
-                fmt::format("repository name must not be more than {} characters", kMaxPath));
+    throw Error(Errc::invalid_argument, fmt::format("repository name must not be more than {} characters", kMaxPath));
   if (!out.digest.empty()) validate_digest(out.digest);
   out.domain = std::move(domain);
   out.path = rest;

@@ -34,8 +34,7 @@ TEST(Reference, CompletesWhatUsersType) {
                         Case{"index.docker.io/alpine", "docker.io/library/alpine", "alpine"},
                         Case{"localhost/x", "localhost/x", "localhost/x"},
                         Case{"localhost:5000/a/b:t", "localhost:5000/a/b:t", "localhost:5000/a/b:t"},
-                        Case{"quay.io/a/b/c", "quay.io/a/b/c", "quay.io/a/b/c"},
-                        Case{"HOST/x", "HOST/x", "HOST/x"},
+                        Case{"quay.io/a/b/c", "quay.io/a/b/c", "quay.io/a/b/c"}, Case{"HOST/x", "HOST/x", "HOST/x"},
                         Case{"[::1]:5000/x", "[::1]:5000/x", "[::1]:5000/x"},
                         Case{"a__b/c--d.e", "docker.io/a__b/c--d.e", "a__b/c--d.e"}}) {
     const Reference ref = parse_reference(c.typed);
@@ -52,8 +51,8 @@ TEST(Reference, RefusesWithDockersWords) {
   EXPECT_EQ(message_of("UPPER"), "invalid reference format: repository name (library/UPPER) must be lowercase");
   EXPECT_EQ(message_of(kHex64), "invalid repository name (" + kHex64 + "), cannot specify 64-byte hexadecimal strings");
   EXPECT_EQ(message_of(std::string(256, 'a')), "repository name must not be more than 255 characters");
-  for (const char* bad : {"", "a b", "x:", "x:-t", "x@sha256:abc", "a//b", "/x", "x/", "-x", "x_", "a___b", "x:t:u", "a..b",
-                          "http://x/y", "x@y", "\xff"})
+  for (const char* bad : {"", "a b", "x:", "x:-t", "x@sha256:abc", "a//b", "/x", "x/", "-x", "x_", "a___b", "x:t:u",
+                          "a..b", "http://x/y", "x@y", "\xff"})
     EXPECT_EQ(message_of(bad), "invalid reference format") << bad;
   EXPECT_EQ(message_of("x:" + std::string(129, 't')), "invalid reference format");
   EXPECT_EQ(message_of("x@md5:" + std::string(32, 'a')), "unsupported digest algorithm");

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/json.hpp>
 #include <boost/system/system_error.hpp>
-#include <fmt/format.h>
 
 #include "async/timeout.hpp"
 #include "base/error.hpp"
@@ -26,7 +26,9 @@ constexpr std::size_t kMaxTokenBytes = 1 << 20;
 constexpr std::size_t kMaxTokens = 256;
 constexpr std::string_view kHubHost = "registry-1.docker.io";
 
-bool is_redirect(int status) { return status == 301 || status == 302 || status == 303 || status == 307 || status == 308; }
+bool is_redirect(int status) {
+  return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
 
 bool is_credential_header(const std::string& header) { return to_lower(header).starts_with("authorization:"); }
 
@@ -56,7 +58,8 @@ Task<std::vector<std::string>> resolve_host(std::string host) {
   asio::ip::tcp::resolver resolver(co_await asio::this_coro::executor);
   try {
     auto lookup = resolver.async_resolve(host, "", asio::use_awaitable);
-    for (const auto& entry : co_await async::with_timeout(std::move(lookup), std::chrono::seconds(5), "resolve " + host))
+    for (const auto& entry :
+         co_await async::with_timeout(std::move(lookup), std::chrono::seconds(5), "resolve " + host))
       out.push_back(entry.endpoint().address().to_string());
   } catch (const boost::system::system_error& e) {
     if (e.code() == asio::error::operation_aborted) throw;
@@ -84,8 +87,10 @@ TlsSettings load_tls_blocking(const std::vector<std::string>& dirs, const std::s
       if (!name.ends_with(".cert")) continue;
       const std::string key = name.substr(0, name.size() - 5) + ".key";
       if (!std::filesystem::exists(path / key, ec))
-        throw Error(Errc::internal, fmt::format("missing key {} for client certificate {}. CA certificates must use the "
-                                                "extension .crt", key, name));
+        throw Error(Errc::internal,
+                    fmt::format("missing key {} for client certificate {}. CA certificates must use the "
+                                "extension .crt",
+                                key, name));
       tls.client_cert = (path / name).string();
       tls.client_key = (path / key).string();
     }
@@ -206,9 +211,9 @@ Task<std::string> Registry::fetch_token(Endpoint endpoint, Challenge challenge, 
     request.method = "POST";
     request.url = realm;
     request.headers = {"Content-Type: application/x-www-form-urlencoded"};
-    request.body = fmt::format("grant_type=refresh_token&refresh_token={}&service={}&client_id=docker&scope={}",
-                               percent_encode(auth.identity_token), percent_encode(service),
-                               percent_encode(join(scopes, " ")));
+    request.body =
+        fmt::format("grant_type=refresh_token&refresh_token={}&service={}&client_id=docker&scope={}",
+                    percent_encode(auth.identity_token), percent_encode(service), percent_encode(join(scopes, " ")));
   } else {
     std::string query = "service=" + percent_encode(service);
     for (const std::string& scope : scopes) query += "&scope=" + percent_encode(scope);
@@ -222,8 +227,9 @@ Task<std::string> Registry::fetch_token(Endpoint endpoint, Challenge challenge, 
   if (response.status == 401 || response.status == 403) {
     const RemoteError remote = read_remote_error(response);
     const bool known = remote.text.starts_with("unauthorized") || remote.text.starts_with("denied");
-    throw Error(response.status == 401 ? Errc::unauthorized : Errc::forbidden,
-                known ? remote.text : fmt::format("{}: {}", response.status == 401 ? "unauthorized" : "denied", remote.text));
+    throw Error(
+        response.status == 401 ? Errc::unauthorized : Errc::forbidden,
+        known ? remote.text : fmt::format("{}: {}", response.status == 401 ? "unauthorized" : "denied", remote.text));
   }
   if (response.status != 200)
     throw Error(Errc::internal, fmt::format("failed to fetch a token from {}: {}", quote(url->authority),
@@ -282,12 +288,14 @@ Task<std::string> Registry::log_in(RegistryAuth auth) {
   std::string refresh;
   if (response.status == 401) {
     const auto challenges = parse_challenges(response.header("www-authenticate"));
-    const auto bearer = std::find_if(challenges.begin(), challenges.end(), [](const auto& c) { return c.scheme == "bearer"; });
+    const auto bearer =
+        std::find_if(challenges.begin(), challenges.end(), [](const auto& c) { return c.scheme == "bearer"; });
     std::string header;
     if (bearer != challenges.end() && auth.registry_token.empty()) {
       std::chrono::seconds lifetime{60};
       try {
-        header = "Authorization: Bearer " + co_await fetch_token(endpoint, *bearer, auth, {}, true, &refresh, &lifetime);
+        header =
+            "Authorization: Bearer " + co_await fetch_token(endpoint, *bearer, auth, {}, true, &refresh, &lifetime);
       } catch (Error& e) {
         if (e.code() == Errc::unauthorized) e.prefix(fmt::format("Get {}", quote(ping.url)));
         throw;

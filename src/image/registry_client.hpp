@@ -77,7 +77,8 @@ class Registry;
 /// the one that answered. All of it throws Error with Docker's texts, and stops when cancelled.
 class Repository {
  public:
-  Repository(Registry& registry, Reference name, RegistryAuth auth, std::string actions, std::vector<Endpoint> endpoints);
+  Repository(Registry& registry, Reference name, RegistryAuth auth, std::string actions,
+             std::vector<Endpoint> endpoints);
 
   const Reference& name() const noexcept { return name_; }
 
@@ -147,8 +148,9 @@ class Registry {
   /// The Authorization header for the challenges; empty: none can be given.
   Task<std::string> authorize(Endpoint endpoint, std::vector<Challenge> challenges, RegistryAuth auth,
                               std::vector<std::string> scopes, bool fresh);
-  Task<std::string> fetch_token(Endpoint endpoint, Challenge challenge, RegistryAuth auth, std::vector<std::string> scopes,
-                                bool offline, std::string* refresh_token, std::chrono::seconds* lifetime);
+  Task<std::string> fetch_token(Endpoint endpoint, Challenge challenge, RegistryAuth auth,
+                                std::vector<std::string> scopes, bool offline, std::string* refresh_token,
+                                std::chrono::seconds* lifetime);
 
   async::Lanes& lanes_;
   RegistrySettings settings_;

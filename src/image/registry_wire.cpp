@@ -5,8 +5,8 @@
 
 #include <arpa/inet.h>
 
-#include <boost/json.hpp>
 #include <fmt/format.h>
+#include <boost/json.hpp>
 
 #include "base/error.hpp"
 #include "base/text.hpp"
@@ -21,9 +21,10 @@ std::string method_word(const std::string& method) {
 
 std::string status_line(int status) {
   static const std::map<int, const char*> kWords = {
-      {400, "Bad Request"},       {401, "Unauthorized"},          {403, "Forbidden"},   {404, "Not Found"},
-      {405, "Method Not Allowed"}, {408, "Request Timeout"},       {429, "Too Many Requests"},
-      {500, "Internal Server Error"}, {502, "Bad Gateway"},        {503, "Service Unavailable"}, {504, "Gateway Timeout"}};
+      {400, "Bad Request"},         {401, "Unauthorized"},          {403, "Forbidden"},
+      {404, "Not Found"},           {405, "Method Not Allowed"},    {408, "Request Timeout"},
+      {429, "Too Many Requests"},   {500, "Internal Server Error"}, {502, "Bad Gateway"},
+      {503, "Service Unavailable"}, {504, "Gateway Timeout"}};
   const auto it = kWords.find(status);
   return it == kWords.end() ? std::to_string(status) : fmt::format("{} {}", status, it->second);
 }

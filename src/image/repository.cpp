@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include <boost/json.hpp>
 #include <fmt/format.h>
+#include <boost/json.hpp>
 
 #include "base/error.hpp"
 #include "base/text.hpp"
@@ -20,7 +20,10 @@ std::string manifest_accept() {
 
 Repository::Repository(Registry& registry, Reference name, RegistryAuth auth, std::string actions,
                        std::vector<Endpoint> endpoints)
-    : registry_(registry), name_(std::move(name)), auth_(std::move(auth)), actions_(std::move(actions)),
+    : registry_(registry),
+      name_(std::move(name)),
+      auth_(std::move(auth)),
+      actions_(std::move(actions)),
       endpoints_(std::move(endpoints)) {}
 
 std::string Repository::scope() const { return fmt::format("repository:{}:{}", name_.path, actions_); }
@@ -54,7 +57,8 @@ bool Repository::leave_endpoint(std::size_t tried) {
   return true;
 }
 
-Task<HttpResponse> Repository::request_at(Endpoint here, HttpRequest request, std::string url, std::string extra_scope) {
+Task<HttpResponse> Repository::request_at(Endpoint here, HttpRequest request, std::string url,
+                                          std::string extra_scope) {
   std::vector<std::string> scopes{scope()};
   if (!extra_scope.empty()) scopes.push_back(std::move(extra_scope));
   request.url = std::move(url);
@@ -67,7 +71,8 @@ Task<HttpResponse> Repository::request_at(Endpoint here, HttpRequest request, st
     HttpResponse response = co_await registry_.send(here, std::move(attempt));
     if (response.failure != Failure::none || response.status != 401 || fresh) co_return response;
     const auto challenges = parse_challenges(response.header("www-authenticate"));
-    if (challenges.empty() || (header.empty() && auth.empty() && challenges.front().scheme == "basic")) co_return response;
+    if (challenges.empty() || (header.empty() && auth.empty() && challenges.front().scheme == "basic"))
+      co_return response;
     challenges_ = challenges;
   }
 }
@@ -100,9 +105,11 @@ void Repository::refuse_pull(const HttpResponse& response, const std::string& re
     return it != c.params.end() && it->second == "insufficient_scope";
   });
   if (response.status == 403 || remote.code == "DENIED" || (response.status == 401 && insufficient)) {
-    const std::string why = remote.code == "DENIED" ? remote.text : "denied: requested access to the resource is denied";
+    const std::string why =
+        remote.code == "DENIED" ? remote.text : "denied: requested access to the resource is denied";
     throw Error(Errc::not_found,
-                fmt::format("pull access denied for {}, repository does not exist or may require 'docker login': {}", name, why));
+                fmt::format("pull access denied for {}, repository does not exist or may require 'docker login': {}",
+                            name, why));
   }
   if (response.status == 401)
     throw Error(Errc::unauthorized,
@@ -143,7 +150,8 @@ Task<RemoteManifest> Repository::resolve(std::string reference) {
       refuse_pull(response, reference);
     }
     RemoteManifest out;
-    out.descriptor.media_type = std::string(trim(response.header("content-type").substr(0, response.header("content-type").find(';'))));
+    out.descriptor.media_type =
+        std::string(trim(response.header("content-type").substr(0, response.header("content-type").find(';'))));
     if (head.method == "HEAD") {
       out.descriptor.digest = digest;
       out.descriptor.size = parse_int(response.header("content-length")).value_or(0);
@@ -192,7 +200,9 @@ Task<BlobAttempt> Repository::fetch_blob(std::string digest, std::int64_t offset
     if (s == 401 || s == 403) refuse_pull(response, digest);
     const RemoteError remote = read_remote_error(response);
     if (s == 404) throw Error(Errc::not_found, fmt::format("blob {} not found: {}", digest, remote.text));
-    throw Error(Errc::internal, s == 429 && !remote.text.starts_with("toomanyrequests") ? "toomanyrequests: " + remote.text : remote.text);
+    throw Error(Errc::internal, s == 429 && !remote.text.starts_with("toomanyrequests")
+                                    ? "toomanyrequests: " + remote.text
+                                    : remote.text);
   } catch (const Error&) {
     out.error = std::current_exception();
   }
@@ -247,15 +257,18 @@ Task<std::vector<std::string>> Repository::list_tags() {
 void Repository::refuse_push(const HttpResponse& response) const {
   const RemoteError remote = read_remote_error(response);
   if (response.status == 401 && remote.code != "DENIED")
-    throw Error(Errc::unauthorized, remote.text.starts_with("unauthorized") ? remote.text : "unauthorized: " + remote.text);
+    throw Error(Errc::unauthorized,
+                remote.text.starts_with("unauthorized") ? remote.text : "unauthorized: " + remote.text);
   if (response.status == 403 || remote.code == "DENIED")
-    throw Error(Errc::forbidden, remote.code == "DENIED" ? remote.text : "denied: requested access to the resource is denied");
+    throw Error(Errc::forbidden,
+                remote.code == "DENIED" ? remote.text : "denied: requested access to the resource is denied");
   throw Error(Errc::internal, remote.text);
 }
 
 namespace {
 
-void require_transport(const Endpoint& endpoint, HttpRequest request, const HttpResponse& response, const std::string& path) {
+void require_transport(const Endpoint& endpoint, HttpRequest request, const HttpResponse& response,
+                       const std::string& path) {
   if (response.failure == Failure::none) return;
   request.url = endpoint.base + path;
   throw_transport(request, response);
@@ -283,7 +296,8 @@ Task<bool> Repository::has_blob(std::string digest) {
 Task<bool> Repository::mount_blob(std::string digest, std::string from_path) {
   HttpRequest post;
   post.method = "POST";
-  const std::string path = fmt::format("blobs/uploads/?mount={}&from={}", percent_encode(digest), percent_encode(from_path));
+  const std::string path =
+      fmt::format("blobs/uploads/?mount={}&from={}", percent_encode(digest), percent_encode(from_path));
   HttpResponse response = co_await request(post, path, fmt::format("repository:{}:pull", from_path));
   if (response.failure != Failure::none) co_return false;
   if (response.status == 201) co_return true;

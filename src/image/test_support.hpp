@@ -43,7 +43,7 @@ std::string run_program(const std::vector<std::string>& argv);
 struct TarFile {
   std::string name;
   std::string content;
-  char type = '0';        // '0' file, '5' directory, '2' symlink, '1' hard link
+  char type = '0';  // '0' file, '5' directory, '2' symlink, '1' hard link
   std::string link = {};
 };
 std::string make_tar(const std::vector<TarFile>& files);

@@ -276,18 +276,21 @@ DebianRegistry::DebianRegistry(const std::string& htpasswd) {
   const int probe = listen_somewhere(port_);
   ::close(probe);
   std::string config = fmt::format(
-      "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {}\n"
+      "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    "
+      "rootdirectory: {}\n"
       "  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{}\n",
       (directory_.path() / "data").string(), port_);
   if (!htpasswd.empty()) {
     sys::write_atomically(directory_.path() / "htpasswd", htpasswd);
-    config += fmt::format("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", (directory_.path() / "htpasswd").string());
+    config +=
+        fmt::format("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", (directory_.path() / "htpasswd").string());
   }
   sys::write_atomically(directory_.path() / "config.yml", config);
   const sys::Fd log = sys::open_file(directory_.path() / "log", O_WRONLY | O_CREAT);
   pid_ = spawn({"docker-registry", "serve", (directory_.path() / "config.yml").string()}, log.get());
   for (int i = 0; i < 1000 && !can_connect(port_); ++i) ::usleep(10'000);
-  if (!can_connect(port_)) throw Error(Errc::internal, "docker-registry does not start: " + sys::read_file(directory_.path() / "log"));
+  if (!can_connect(port_))
+    throw Error(Errc::internal, "docker-registry does not start: " + sys::read_file(directory_.path() / "log"));
 }
 
 DebianRegistry::~DebianRegistry() {
@@ -404,13 +407,16 @@ FakeRegistry::Reply FakeRegistry::reply_to(const Request& request) {
   }
   reply.body = blob->second;
   if (manifest) {
-    reply.headers.push_back("Content-Type: " + std::string(blob->second.find("\"manifests\"") != std::string::npos ? kOciIndex : kOciManifest));
+    reply.headers.push_back("Content-Type: " + std::string(blob->second.find("\"manifests\"") != std::string::npos
+                                                               ? kOciIndex
+                                                               : kOciManifest));
     reply.headers.push_back("Docker-Content-Digest: " + blob->first);
   }
   if (const auto range = request.headers.find("range"); range != request.headers.end()) {
     const auto offset = parse_int(std::string_view(range->second).substr(6, range->second.size() - 7)).value_or(0);
     reply.status = 206;
-    reply.headers.push_back(fmt::format("Content-Range: bytes {}-{}/{}", offset, reply.body.size() - 1, reply.body.size()));
+    reply.headers.push_back(
+        fmt::format("Content-Range: bytes {}-{}/{}", offset, reply.body.size() - 1, reply.body.size()));
     reply.body.erase(0, std::size_t(offset));
   }
   return reply;

@@ -2,8 +2,8 @@
 
 #include <sys/utsname.h>
 
-#include <boost/json.hpp>
 #include <fmt/format.h>
+#include <boost/json.hpp>
 
 #include "base/error.hpp"
 #include "base/text.hpp"
@@ -36,7 +36,8 @@ RegistrySettings registry_settings(const config::Config& config) {
 
 }  // namespace
 
-void Context::publish(const std::string& action, const std::string& actor, const std::string& name, const Image* image) {
+void Context::publish(const std::string& action, const std::string& actor, const std::string& name,
+                      const Image* image) {
   std::map<std::string, std::string> attributes;
   if (image != nullptr && image->config.Labels) attributes = *image->config.Labels;
   attributes["name"] = name;
@@ -111,7 +112,8 @@ namespace {
 SearchResult read_search_result(const json::Object& object) {
   SearchResult out;
   if (const auto* v = object.if_contains("name"); v != nullptr && v->is_string()) out.name = v->get_string();
-  if (const auto* v = object.if_contains("description"); v != nullptr && v->is_string()) out.description = v->get_string();
+  if (const auto* v = object.if_contains("description"); v != nullptr && v->is_string())
+    out.description = v->get_string();
   if (const auto* v = object.if_contains("star_count"); v != nullptr && v->is_int64()) out.stars = v->get_int64();
   if (const auto* v = object.if_contains("is_official"); v != nullptr && v->is_bool()) out.official = v->get_bool();
   return out;
@@ -135,8 +137,7 @@ Task<std::vector<SearchResult>> Transfers::search(std::string term, std::int64_t
   if (host == "index.docker.io" && term.starts_with("library/")) term = term.substr(8);
   const std::string url = fmt::format("https://{}/v1/search?q={}&n={}", host, percent_encode(term), limit);
   HttpResponse response = co_await state_->context.registry.get(url, std::move(auth));
-  if (response.status != 200)
-    throw Error(Errc::internal, fmt::format("Unexpected status code {}", response.status));
+  if (response.status != 200) throw Error(Errc::internal, fmt::format("Unexpected status code {}", response.status));
   const json::Value value = json::parse(response.body);
   std::vector<SearchResult> out;
   const auto* results = value.is_object() ? value.get_object().if_contains("results") : nullptr;

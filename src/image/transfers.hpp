@@ -57,7 +57,7 @@ struct SaveRequest {
 
 /// A layer on top of an image, for commit. The stream is an uncompressed tar in layer form.
 struct CommitRequest {
-  ImagePtr base;  // nullptr: none
+  ImagePtr base;                               // nullptr: none
   std::shared_ptr<storage::ByteSource> layer;  // nullptr: only the config changes
   ImageConfig config;  // complete, but diff_ids and the last history entry's emptiness are filled in here
   std::vector<Reference> names;

@@ -2,10 +2,10 @@
 
 #include <random>
 
+#include <gtest/gtest.h>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/json.hpp>
-#include <gtest/gtest.h>
 
 #include "base/error.hpp"
 #include "base/text.hpp"
@@ -31,13 +31,15 @@ std::string noise(std::size_t size, unsigned seed) {
 }
 
 std::vector<std::string> two_layers() {
-  return {test::make_tar({{"bin/", "", '5'}, {"bin/busybox", sys::read_file("/bin/busybox")}, {"bin/sh", "", '2', "busybox"}}),
+  return {test::make_tar(
+              {{"bin/", "", '5'}, {"bin/busybox", sys::read_file("/bin/busybox")}, {"bin/sh", "", '2', "busybox"}}),
           test::make_tar({{"etc/", "", '5'}, {"etc/greeting", "hello"}})};
 }
 
 std::string host_architecture() { return host_platform().architecture; }
 
-void upload(const DebianRegistry& registry, const ImageBytes& image, const std::string& name, const std::string& creds = "") {
+void upload(const DebianRegistry& registry, const ImageBytes& image, const std::string& name,
+            const std::string& creds = "") {
   TemporaryDirectory layout;
   test::write_layout(layout.path(), image, "x");
   std::vector<std::string> argv{"skopeo", "copy", "-q", "--all", "--dest-tls-verify=false"};
@@ -48,7 +50,8 @@ void upload(const DebianRegistry& registry, const ImageBytes& image, const std::
 }
 
 bool has_line(const std::vector<std::string>& lines, const std::string& part) {
-  return std::any_of(lines.begin(), lines.end(), [&](const std::string& l) { return l.find(part) != std::string::npos; });
+  return std::any_of(lines.begin(), lines.end(),
+                     [&](const std::string& l) { return l.find(part) != std::string::npos; });
 }
 
 template <class F>
@@ -126,7 +129,8 @@ TEST(Pull, OfAnIndexTakesOnePlatformAndKeepsTheIndexAsTheImage) {
   DebianRegistry registry;
   const ImageBytes mine = test::make_image(two_layers(), host_architecture());
   const ImageBytes other = test::make_image({test::make_tar({{"other", "other"}})}, "s390x");
-  const ImageBytes index = test::make_index({other, mine}, {{"linux", "s390x", "", ""}, {"linux", host_architecture(), "", ""}});
+  const ImageBytes index =
+      test::make_index({other, mine}, {{"linux", "s390x", "", ""}, {"linux", host_architecture(), "", ""}});
   upload(registry, index, "multi:1");
   TemporaryDirectory root;
   Machine machine(root.path());
@@ -183,7 +187,8 @@ TEST(Pull, FailsWithDockersWords) {
   Machine machine(root.path());
   const Error unknown = error_of([&] { (void)machine.pull(registry.host() + "/app:nope"); });
   EXPECT_EQ(unknown.code(), Errc::not_found);
-  EXPECT_EQ(unknown.message(), "manifest for " + registry.host() + "/app:nope not found: manifest unknown: manifest unknown");
+  EXPECT_EQ(unknown.message(),
+            "manifest for " + registry.host() + "/app:nope not found: manifest unknown: manifest unknown");
   const Error refused = error_of([&] { (void)machine.pull("127.0.0.1:1/app:x"); });
   EXPECT_EQ(refused.code(), Errc::internal);
   EXPECT_EQ(refused.message(), R"(Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused)");
@@ -287,13 +292,15 @@ TEST(Pull, ResumesAfterDroppedConnections) {
   registry.serve(image);
   std::atomic<int> drops{0};
   registry.intercept([&](const FakeRegistry::Request& r) -> std::optional<FakeRegistry::Reply> {
-    if (r.path.find("/blobs/") == std::string::npos || r.path.ends_with(image.config_digest) || drops >= 3) return std::nullopt;
+    if (r.path.find("/blobs/") == std::string::npos || r.path.ends_with(image.config_digest) || drops >= 3)
+      return std::nullopt;
     ++drops;
     const auto& bytes = image.blobs.at(r.path.substr(r.path.rfind('/') + 1));
     FakeRegistry::Reply reply;
     std::size_t offset = 0;
     if (r.headers.contains("range")) {
-      offset = std::size_t(*parse_int(std::string_view(r.headers.at("range")).substr(6, r.headers.at("range").size() - 7)));
+      offset =
+          std::size_t(*parse_int(std::string_view(r.headers.at("range")).substr(6, r.headers.at("range").size() - 7)));
       reply.status = 206;
     }
     reply.body = bytes.substr(offset);
@@ -445,8 +452,8 @@ TEST(Push, BringsBackTheSameDigest) {
   EXPECT_TRUE(has_line(lines, "\"Pushed\""));
   EXPECT_TRUE(has_line(lines, "2: digest: " + image.manifest.digest + " size: "));
   EXPECT_TRUE(has_line(machine.lines(push), "Layer already exists"));
-  const std::string digest = test::run_program({"skopeo", "inspect", "--tls-verify=false", "--format", "{{.Digest}}",
-                                                "docker://" + to.host() + "/copy:2"});
+  const std::string digest = test::run_program(
+      {"skopeo", "inspect", "--tls-verify=false", "--format", "{{.Digest}}", "docker://" + to.host() + "/copy:2"});
   EXPECT_EQ(trim(digest), image.manifest.digest);
   request.image = "nope";
   std::string error;

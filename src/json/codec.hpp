@@ -20,7 +20,8 @@
 ///
 /// A struct described with BOOST_DESCRIBE_STRUCT is an object whose members carry the wire names. Decoding follows
 /// Go's rules, because every client was written against them: unknown members are ignored, names match in any case,
-/// null leaves the default. Types are strict; enumerations are their numbers (for rows, never for the wire). An error names the member: `invalid JSON: HostConfig.Memory: …`.
+/// null leaves the default. Types are strict; enumerations are their numbers (for rows, never for the wire). An error
+/// names the member: `invalid JSON: HostConfig.Memory: …`.
 namespace gantry::json {
 
 template <class T>
@@ -82,9 +83,8 @@ template <class T>
 void decode_struct(T& out, const Value& v, const std::string& where) {
   const Object* object = v.if_object();
   if (object == nullptr) mismatch(where, "an object", v);
-  boost::mp11::mp_for_each<boost::describe::describe_bases<T, boost::describe::mod_any_access>>([&](auto base) {
-    decode_struct(static_cast<typename decltype(base)::type&>(out), v, where);
-  });
+  boost::mp11::mp_for_each<boost::describe::describe_bases<T, boost::describe::mod_any_access>>(
+      [&](auto base) { decode_struct(static_cast<typename decltype(base)::type&>(out), v, where); });
   boost::mp11::mp_for_each<boost::describe::describe_members<T, boost::describe::mod_public>>([&](auto member) {
     if (const Value* field = find(*object, member.name))
       decode_into(out.*member.pointer, *field, where.empty() ? member.name : where + "." + member.name);
@@ -138,9 +138,8 @@ void decode_into(T& out, const Value& v, const std::string& where) {
 
 template <class T>
 void encode_struct(Object& out, const T& value) {
-  boost::mp11::mp_for_each<boost::describe::describe_bases<T, boost::describe::mod_any_access>>([&](auto base) {
-    encode_struct(out, static_cast<const typename decltype(base)::type&>(value));
-  });
+  boost::mp11::mp_for_each<boost::describe::describe_bases<T, boost::describe::mod_any_access>>(
+      [&](auto base) { encode_struct(out, static_cast<const typename decltype(base)::type&>(value)); });
   boost::mp11::mp_for_each<boost::describe::describe_members<T, boost::describe::mod_public>>([&](auto member) {
     const auto& field = value.*member.pointer;
     using Field = std::remove_cvref_t<decltype(field)>;
@@ -176,8 +175,7 @@ Value encode(const T& value) {
     return Value(static_cast<std::int64_t>(value));
   } else if constexpr (std::is_same_v<T, std::string>) {
     return Value(boost::json::string(value));
-  } else if constexpr (detail::is_optional<T>::value || detail::is_omit<T>::value ||
-                       std::is_same_v<T, StringList>) {
+  } else if constexpr (detail::is_optional<T>::value || detail::is_omit<T>::value || std::is_same_v<T, StringList>) {
     return value ? encode(*value) : Value(nullptr);
   } else if constexpr (detail::is_vector<T>::value) {
     Array array;

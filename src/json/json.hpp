@@ -11,8 +11,8 @@ using Value = boost::json::value;
 using Object = boost::json::object;
 using Array = boost::json::array;
 
-/// One JSON document. Throws invalid_argument: "invalid JSON: …", also for nesting deeper than 64, and "unexpected content
-/// after JSON".
+/// One JSON document. Throws invalid_argument: "invalid JSON: …", also for nesting deeper than 64, and "unexpected
+/// content after JSON".
 Value parse(std::string_view text);
 /// Compact text without the trailing newline that HTTP bodies carry. Characters are not HTML-escaped.
 std::string render(const Value& value);

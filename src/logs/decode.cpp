@@ -8,7 +8,8 @@ namespace {
 /// Reads one JSON object of our own kind from left to right. No recursion beyond skipping a nested value.
 class LineParser {
  public:
-  LineParser(std::string_view line, std::string& scratch) : at_(line.data()), end_(at_ + line.size()), scratch_(scratch) {}
+  LineParser(std::string_view line, std::string& scratch)
+      : at_(line.data()), end_(at_ + line.size()), scratch_(scratch) {}
 
   /// One text, whose opening quote is already taken.
   bool parse_text(std::string_view& out) { return string_rest(out); }
@@ -64,9 +65,7 @@ class LineParser {
   }
 
   /// The log text, unescaped into scratch_.
-  bool text_string(std::string_view& out) {
-    return take('"') && string_rest(out);
-  }
+  bool text_string(std::string_view& out) { return take('"') && string_rest(out); }
 
   /// As text_string, behind the opening quote.
   bool string_rest(std::string_view& out) {

@@ -85,7 +85,8 @@ inline unsigned special_mask(__m128i block) {
   // '<' and '>' differ in one bit.
   const __m128i angle = _mm_cmpeq_epi8(_mm_or_si128(block, _mm_set1_epi8(2)), _mm_set1_epi8('>'));
   const __m128i ampersand = _mm_cmpeq_epi8(block, _mm_set1_epi8('&'));
-  const __m128i any = _mm_or_si128(_mm_or_si128(_mm_or_si128(control, quote), _mm_or_si128(backslash, angle)), ampersand);
+  const __m128i any =
+      _mm_or_si128(_mm_or_si128(_mm_or_si128(control, quote), _mm_or_si128(backslash, angle)), ampersand);
   return static_cast<unsigned>(_mm_movemask_epi8(any) | _mm_movemask_epi8(block));
 }
 
@@ -112,8 +113,9 @@ __attribute__((target("avx2"))) char* copy_plain_avx2(char* to, const char*& fro
     const __m256i backslash = _mm256_cmpeq_epi8(block, _mm256_set1_epi8('\\'));
     const __m256i angle = _mm256_cmpeq_epi8(_mm256_or_si256(block, _mm256_set1_epi8(2)), _mm256_set1_epi8('>'));
     const __m256i ampersand = _mm256_cmpeq_epi8(block, _mm256_set1_epi8('&'));
-    const __m256i any = _mm256_or_si256(_mm256_or_si256(_mm256_or_si256(control, quote), _mm256_or_si256(backslash, angle)),
-                                        _mm256_or_si256(ampersand, block));
+    const __m256i any =
+        _mm256_or_si256(_mm256_or_si256(_mm256_or_si256(control, quote), _mm256_or_si256(backslash, angle)),
+                        _mm256_or_si256(ampersand, block));
     const auto mask = static_cast<unsigned>(_mm256_movemask_epi8(any));
     const int plain = mask == 0 ? 32 : std::countr_zero(mask);
     to += plain;

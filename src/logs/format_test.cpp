@@ -57,7 +57,8 @@ TEST(Format, DecodesWhatItEncodes) {
     std::string text;
     const std::size_t length = random() % 300;
     while (text.size() < length) {
-      constexpr std::string_view kPieces[] = {"a", "\n", "\"", "\\", "<", "\x02", "\xc3\xbc", "\xf0\x9f\x98\x80", "word "};
+      constexpr std::string_view kPieces[] = {"a",    "\n", "\"", "\\", "<", "\x02", "\xc3\xbc", "\xf0\x9f\x98\x80",
+                                              "word "};
       text += kPieces[random() % std::size(kPieces)];
     }
     std::string line = encode_line(text, Stream::err, now());
@@ -74,8 +75,8 @@ TEST(Format, DecodesWhatItEncodes) {
 TEST(Format, DecodesOtherWritersOfTheSameFormat) {
   Entry entry;
   std::string scratch;
-  ASSERT_TRUE(decode_line(R"( { "time" : "2026-01-01T00:00:00Z", "x":[1,{"y":"}"}], "log":"\u00e9\ud83d\ude00\/\t" } )", entry,
-                          scratch));
+  ASSERT_TRUE(decode_line(R"( { "time" : "2026-01-01T00:00:00Z", "x":[1,{"y":"}"}], "log":"\u00e9\ud83d\ude00\/\t" } )",
+                          entry, scratch));
   EXPECT_EQ(entry.text, "\xc3\xa9\xf0\x9f\x98\x80/\t");
   EXPECT_EQ(entry.stream, Stream::out);
   ASSERT_TRUE(decode_line(R"({"log":"a","attrs":{"k":"v"},"stream":"stderr","time":"t"})", entry, scratch));

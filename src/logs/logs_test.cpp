@@ -26,7 +26,8 @@ class LogTest : public testing::Test {
   static std::vector<std::string> texts(LogReader& reader, LogReader::Status* last = nullptr) {
     std::vector<OwnedEntry> entries;
     LogReader::Status status;
-    while ((status = reader.next_batch(entries, 1000)) == LogReader::Status::more) {}
+    while ((status = reader.next_batch(entries, 1000)) == LogReader::Status::more) {
+    }
     if (last != nullptr) *last = status;
     std::vector<std::string> out;
     for (const OwnedEntry& entry : entries) out.push_back(entry.text);

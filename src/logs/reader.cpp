@@ -127,14 +127,16 @@ void LogReader::watch() {
   notify_ = sys::Fd(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
   const timespec period{0, 200'000'000};
   const itimerspec when{period, period};
-  if (!notify_ || ::timerfd_settime(notify_.get(), 0, &when, nullptr) != 0) throw Error::from_errno(errno, "follow log");
+  if (!notify_ || ::timerfd_settime(notify_.get(), 0, &when, nullptr) != 0)
+    throw Error::from_errno(errno, "follow log");
   notify_is_timer_ = true;
 }
 
 void LogReader::drain_notifications() {
   if (!notify_) return;
   alignas(inotify_event) char events[4096];
-  while (::read(notify_.get(), events, notify_is_timer_ ? 8 : sizeof events) > 0) {}
+  while (::read(notify_.get(), events, notify_is_timer_ ? 8 : sizeof events) > 0) {
+  }
 }
 
 /// Reads more of the front file into the buffer. false at its end.
@@ -201,7 +203,8 @@ bool LogReader::advance_file() {
   if (files_.size() == 1) {
     struct stat info{};
     const File& front = files_.front();
-    if (!options_.follow || (::lstat(path_.c_str(), &info) == 0 && info.st_dev == front.device && info.st_ino == front.inode))
+    if (!options_.follow ||
+        (::lstat(path_.c_str(), &info) == 0 && info.st_dev == front.device && info.st_ino == front.inode))
       return false;
     for (File& file : open_newer_than(&front)) files_.push_back(std::move(file));
     if (files_.size() == 1) return false;  // the next file is about to be made

@@ -96,8 +96,8 @@ class LogReader {
   ReadOptions options_;
   std::deque<File> files_;  // front: being read
   std::string buffer_;
-  std::size_t begin_ = 0;  // of what is not yet consumed
-  bool skipping_ = false;  // inside a line that is too long to be one of ours
+  std::size_t begin_ = 0;    // of what is not yet consumed
+  bool skipping_ = false;    // inside a line that is too long to be one of ours
   bool final_pass_ = false;  // the front file was found rotated and has been read once more
   bool finishing_ = false;
   bool ended_ = false;

@@ -26,9 +26,7 @@ std::string url_escape(std::string_view text) {
   return out;
 }
 
-std::string unescape(std::string_view raw) {
-  return unescape_json(std::string(raw) + '"').value_or(std::string(raw));
-}
+std::string unescape(std::string_view raw) { return unescape_json(std::string(raw) + '"').value_or(std::string(raw)); }
 
 /// The raw text between the quotes at or after `at`; advances behind them.
 std::optional<std::string_view> raw_string(std::string_view json, std::size_t& at) {

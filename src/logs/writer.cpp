@@ -50,9 +50,7 @@ Writer::Writer(sys::Path path, WriterOptions options, std::string attrs)
 
 Writer::~Writer() = default;
 
-std::size_t Writer::worst_entry(std::size_t size) const noexcept {
-  return size * kWorstEscape + attrs_.size() + 256;
-}
+std::size_t Writer::worst_entry(std::size_t size) const noexcept { return size * kWorstEscape + attrs_.size() + 256; }
 
 std::size_t Writer::buffer_size() const noexcept { return std::max(kBufferSize, 2 * worst_entry(kMaxLine)); }
 

@@ -59,7 +59,7 @@ struct ContainerConfig {
 };
 BOOST_DESCRIBE_STRUCT(ContainerConfig, (),
                       (Hostname, Domainname, User, AttachStdin, AttachStdout, AttachStderr, ExposedPorts, Tty,
-                       OpenStdin, StdinOnce, Env, Cmd, Healthcheck, ArgsEscaped, Image, Volumes, WorkingDir,
-                       Entrypoint, NetworkDisabled, MacAddress, OnBuild, Labels, StopSignal, StopTimeout, Shell))
+                       OpenStdin, StdinOnce, Env, Cmd, Healthcheck, ArgsEscaped, Image, Volumes, WorkingDir, Entrypoint,
+                       NetworkDisabled, MacAddress, OnBuild, Labels, StopSignal, StopTimeout, Shell))
 
 }  // namespace gantry::model

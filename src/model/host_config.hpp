@@ -198,7 +198,7 @@ BOOST_DESCRIBE_STRUCT(HostConfig, (Resources),
                       (Binds, ContainerIDFile, LogConfig, NetworkMode, PortBindings, RestartPolicy, AutoRemove,
                        VolumeDriver, VolumesFrom, ConsoleSize, Annotations, CapAdd, CapDrop, CgroupnsMode, Dns,
                        DnsOptions, DnsSearch, ExtraHosts, GroupAdd, IpcMode, Cgroup, Links, OomScoreAdj, PidMode,
-                       Privileged, PublishAllPorts, ReadonlyRootfs, SecurityOpt, StorageOpt, Tmpfs, UTSMode,
-                       UsernsMode, ShmSize, Sysctls, Runtime, Isolation, Mounts, MaskedPaths, ReadonlyPaths, Init))
+                       Privileged, PublishAllPorts, ReadonlyRootfs, SecurityOpt, StorageOpt, Tmpfs, UTSMode, UsernsMode,
+                       ShmSize, Sysctls, Runtime, Isolation, Mounts, MaskedPaths, ReadonlyPaths, Init))
 
 }  // namespace gantry::model

@@ -35,8 +35,8 @@ TEST(ModelCodec, WritesNullForAbsentListsAndLeavesOmittedFieldsOut) {
 }
 
 TEST(ModelCodec, ComesBackAsItWas) {
-  auto value = json::parse(
-      R"({"Memory":1,"PortBindings":{"80/tcp":[{"HostIp":"","HostPort":"1"}],"81/tcp":null},"Init":true})");
+  auto value =
+      json::parse(R"({"Memory":1,"PortBindings":{"80/tcp":[{"HostIp":"","HostPort":"1"}],"81/tcp":null},"Init":true})");
   auto config = model::decode_host_config(value);
   auto again = model::decode_host_config(model::encode(config));
   EXPECT_EQ(again.Memory, 1);

@@ -29,7 +29,8 @@ void merge(Firewall::Elements& into, const Firewall::Elements& from) {
   }
 }
 
-/// In an interval set, where one subnet ends the next may begin: the end must come first, or the kernel sees an overlap.
+/// In an interval set, where one subnet ends the next may begin: the end must come first, or the kernel sees an
+/// overlap.
 std::vector<NftElement> normalised(std::vector<NftElement> elements) {
   std::sort(elements.begin(), elements.end(), [](const NftElement& a, const NftElement& b) {
     if (a.key != b.key) return a.key < b.key;

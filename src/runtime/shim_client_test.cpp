@@ -9,10 +9,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <gtest/gtest.h>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/use_future.hpp>
-#include <gtest/gtest.h>
 
 #include "base/error.hpp"
 #include "base/ids.hpp"
@@ -104,7 +104,8 @@ class ShimTest : public testing::Test {
            R"("},"hostname":"t","mounts":[{"destination":"/proc","type":"proc","source":"proc"},)"
            R"({"destination":"/dev","type":"tmpfs","source":"tmpfs"},)"
            R"({"destination":"/dev/pts","type":"devpts","source":"devpts","options":["newinstance","ptmxmode=0666"]}],)"
-           R"("linux":{"cgroupsPath":"/gantry-test/)" + id_ + R"(","resources":{)" + memory +
+           R"("linux":{"cgroupsPath":"/gantry-test/)" +
+           id_ + R"(","resources":{)" + memory +
            R"(},"namespaces":[{"type":"pid"},{"type":"mount"},{"type":"ipc"},{"type":"uts"}]}})";
   }
 

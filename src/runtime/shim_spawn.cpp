@@ -66,7 +66,8 @@ void spawn_shim_blocking(const sys::Path& shim_program, const sys::Path& dir, co
   shim_end.reset();
   // What we have started makes the real shim and ends at once; only that one keeps the pipe.
   const auto told = read_until_closed(ready.get(), deadline);
-  while (::waitpid(child.pid, nullptr, told ? 0 : WNOHANG) < 0 && errno == EINTR) {}
+  while (::waitpid(child.pid, nullptr, told ? 0 : WNOHANG) < 0 && errno == EINTR) {
+  }
   if (!told) throw Error(Errc::timed_out, "the container's shim did not start in time");
   FAILPOINT("shim.spawn.after_start");
   if (*told == "ok\n") return;

@@ -69,8 +69,8 @@ void Container::finish_command() {
 
 void Container::create(const Reply& reply) {
   if (main_.status != Status::empty || lifecycle_) throw Error(Errc::conflict, "the container was created already");
-  main_.io = std::make_unique<Stdio>(loop_, buffer_,
-                                     StdioOptions{config_.tty, config_.open_stdin, config_.stdin_once}, log_.get());
+  main_.io = std::make_unique<Stdio>(loop_, buffer_, StdioOptions{config_.tty, config_.open_stdin, config_.stdin_once},
+                                     log_.get());
   RuntimeCommand::Options options;
   options.args = {"create", "--bundle", config_.bundle, "--pid-file", absolute_path(kPidFile)};
   if (config_.tty) {
@@ -86,9 +86,9 @@ void Container::create(const Reply& reply) {
   options.args.push_back(config_.container_id);
   main_.status = Status::creating;
   try {
-    lifecycle_ = std::make_unique<RuntimeCommand>(
-        loop_, reaper_, config_, std::move(options),
-        [this, reply](CommandResult result) { created(std::move(result), reply); });
+    lifecycle_ =
+        std::make_unique<RuntimeCommand>(loop_, reaper_, config_, std::move(options),
+                                         [this, reply](CommandResult result) { created(std::move(result), reply); });
   } catch (const Error& e) {
     main_.status = Status::empty;
     reply.fail(classify_failure(Stage::create, e.message()));
@@ -126,7 +126,8 @@ void Container::created(CommandResult result, const Reply& reply) {
 }
 
 void Container::start(const Reply& reply) {
-  if (main_.status != Status::created || lifecycle_) throw Error(Errc::conflict, "the container is not waiting for its start");
+  if (main_.status != Status::created || lifecycle_)
+    throw Error(Errc::conflict, "the container is not waiting for its start");
   run({"start", config_.container_id}, -1, [this, reply](CommandResult result) { started(std::move(result), reply); });
   main_.status = Status::starting;
 }
@@ -245,7 +246,8 @@ void Container::kill(int signal, bool all, const Reply& reply) {
 
 void Container::pause(bool paused, const Reply& reply) {
   if (main_.status != Status::running) throw Error(Errc::conflict, "the container is not running");
-  if (paused_ == paused) throw Error(Errc::conflict, paused ? "the container is already paused" : "the container is not paused");
+  if (paused_ == paused)
+    throw Error(Errc::conflict, paused ? "the container is already paused" : "the container is not paused");
   if (!freezer_) freezer_ = std::make_unique<Freezer>(loop_, config_.cgroup_freezer);
   if (freezer_->busy()) throw Error(Errc::conflict, "the container is being paused or unpaused");
   if (config_.direct && freezer_->usable()) {
@@ -349,8 +351,6 @@ bool Container::gone() const noexcept {
          (main_.status == Status::empty || main_.status == Status::deleted || main_.published);
 }
 
-std::uint32_t Container::attached() const noexcept {
-  return (main_.io ? main_.io->attached() : 0) + execs_.attached();
-}
+std::uint32_t Container::attached() const noexcept { return (main_.io ? main_.io->attached() : 0) + execs_.attached(); }
 
 }  // namespace gantry::shim

@@ -67,7 +67,7 @@ class Container {
   bool kill_asked_ = false;
   Stdio::ChildEnds ends_;
   std::unique_ptr<ConsoleSocket> console_;
-  std::unique_ptr<RuntimeCommand> lifecycle_;  // create, start or delete: one at a time
+  std::unique_ptr<RuntimeCommand> lifecycle_;          // create, start or delete: one at a time
   std::vector<std::unique_ptr<RuntimeCommand>> side_;  // kill, pause, update: beside each other
   std::vector<std::function<void()>> after_lifecycle_;
   std::optional<std::pair<int, std::int64_t>> early_end_;  // the process ended while `start` ran

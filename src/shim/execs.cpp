@@ -61,8 +61,9 @@ void Execs::start(const std::string& id, const Reply& reply) {
   const sys::Path process_file = "exec-" + id + ".json";
   sys::write_atomically(process_file, with_size(exec.process_json, exec.io->wanted_size()), 0600, false);
   RuntimeCommand::Options options;
-  options.args = {"exec", "--detach", "--pid-file", absolute_path("exec-" + id + ".pid"),
-                  "--process", absolute_path(process_file.string())};
+  options.args = {"exec",       "--detach",
+                  "--pid-file", absolute_path("exec-" + id + ".pid"),
+                  "--process",  absolute_path(process_file.string())};
   if (exec.tty) {
     exec.console = std::make_unique<ConsoleSocket>();
     options.args.insert(options.args.end(), {"--console-socket", exec.console->path()});
@@ -120,10 +121,10 @@ void Execs::take_over(Exec& exec, const Reply& reply) {
 void Execs::failed(Exec& exec, const protocol::RuntimeFailure& failure, const Reply& reply) {
   exec.child = {};
   protocol::ExitRecord record;
-  record.exit_code = failure.kind == protocol::FailureKind::executable_not_found ||
-                             failure.kind == protocol::FailureKind::no_such_file
-                         ? 127
-                         : 126;
+  record.exit_code =
+      failure.kind == protocol::FailureKind::executable_not_found || failure.kind == protocol::FailureKind::no_such_file
+          ? 127
+          : 126;
   record.finished_ns = now().time_since_epoch().count();
   exec.exit = record;
   exec.status = Status::stopped;

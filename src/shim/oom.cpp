@@ -39,7 +39,8 @@ void OomWatch::watch_v2() {
   if (!notify_ || ::inotify_add_watch(notify_.get(), (cgroup_ / "memory.events").c_str(), IN_MODIFY) < 0) return;
   watch_ = loop_.watch(notify_.get(), EPOLLIN, [this](std::uint32_t) {
     char events[1024];
-    while (::read(notify_.get(), events, sizeof events) > 0) {}
+    while (::read(notify_.get(), events, sizeof events) > 0) {
+    }
     refresh();
   });
 }

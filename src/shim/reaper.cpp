@@ -49,7 +49,8 @@ void Reaper::expect(pid_t pid, Handler handler) {
 void Reaper::collect() {
   // Several signals may have become one: first empty the descriptor, then ask for every child.
   signalfd_siginfo ignored[8];
-  while (::read(signals_.get(), ignored, sizeof ignored) > 0) {}
+  while (::read(signals_.get(), ignored, sizeof ignored) > 0) {
+  }
   for (;;) {
     int status = 0;
     const pid_t pid = ::waitpid(-1, &status, WNOHANG);

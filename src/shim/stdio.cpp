@@ -98,8 +98,7 @@ void Stdio::begin() {
   settle();
 }
 
-void Stdio::attach(sys::Fd socket, protocol::AttachRequest request, std::string first_output,
-                   std::string first_input) {
+void Stdio::attach(sys::Fd socket, protocol::AttachRequest request, std::string first_output, std::string first_input) {
   request.use_stdin = request.use_stdin && options_.open_stdin;
   clients_.push_back(std::make_unique<AttachClient>(loop_, *this, std::move(socket), std::move(request), options_.tty,
                                                     std::move(first_output), std::move(first_input)));
@@ -178,9 +177,7 @@ void Stdio::settle() {
 
 // ---- input
 
-bool Stdio::takes_input() const noexcept {
-  return input_gone_ || input_closing_ || (input_ && pending_input_.empty());
-}
+bool Stdio::takes_input() const noexcept { return input_gone_ || input_closing_ || (input_ && pending_input_.empty()); }
 
 void Stdio::input(std::string bytes, AttachClient&) {
   if (input_gone_ || input_closing_) return;

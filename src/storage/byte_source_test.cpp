@@ -2,9 +2,9 @@
 
 #include <thread>
 
+#include <gtest/gtest.h>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
-#include <gtest/gtest.h>
 
 #include "base/error.hpp"
 #include "storage/test_support.hpp"
@@ -32,7 +32,8 @@ TEST(ByteChannel, CarriesBytesFromThreadToThreadInOrder) {
   ByteChannel channel(1000);
   const std::string text = numbers(100'000);
   std::thread writer([&] {
-    for (std::size_t at = 0; at < text.size(); at += 777) channel.write_blocking(std::string_view(text).substr(at, 777));
+    for (std::size_t at = 0; at < text.size(); at += 777)
+      channel.write_blocking(std::string_view(text).substr(at, 777));
     channel.close();
   });
   EXPECT_EQ(read_everything(channel, text.size()), text);
@@ -102,7 +103,8 @@ TEST(ByteChannel, GivesBytesToTheLoop) {
   const std::string text = numbers(20'000);
   std::string got;
   std::thread writer([&] {
-    for (std::size_t at = 0; at < text.size(); at += 333) channel.write_blocking(std::string_view(text).substr(at, 333));
+    for (std::size_t at = 0; at < text.size(); at += 333)
+      channel.write_blocking(std::string_view(text).substr(at, 333));
     channel.close();
   });
   run(read_on_loop(&channel, &got));

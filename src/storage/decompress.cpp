@@ -94,7 +94,8 @@ class GzipDecoder final : public Decoder {
       const std::uint32_t room = state_->avail_out;
       const int result = isal_inflate(state_.get());
       if (result < 0 || result == ISAL_NEED_DICT)
-        throw Error(Errc::corrupted, result == ISAL_INCORRECT_CHECKSUM ? "gzip: invalid checksum" : "gzip: invalid data");
+        throw Error(Errc::corrupted,
+                    result == ISAL_INCORRECT_CHECKSUM ? "gzip: invalid checksum" : "gzip: invalid data");
       in.consume(bytes.size() - state_->avail_in);
       const std::size_t out = room - state_->avail_out;
       if (out > 0) return out;
@@ -152,7 +153,8 @@ class ZstdDecoder final : public Decoder {
 /// xz and bzip2 by libarchive's filters (with liblzma and libbz2 behind them). It limits their memory to 1 GiB.
 class ArchiveDecoder final : public Decoder {
  public:
-  explicit ArchiveDecoder(Compression kind) : name_(kind == Compression::xz ? "xz" : "bzip2"), archive_(archive_read_new()) {
+  explicit ArchiveDecoder(Compression kind)
+      : name_(kind == Compression::xz ? "xz" : "bzip2"), archive_(archive_read_new()) {
     if (archive_ == nullptr) throw Error(Errc::internal, "libarchive: out of memory");
     if (kind == Compression::xz) archive_read_support_filter_xz(archive_);
     else archive_read_support_filter_bzip2(archive_);

@@ -116,7 +116,9 @@ TEST(Decompress, ReadAheadPassesOnWhatBreaksTheSource) {
 TEST(Decompress, ReadAheadEndsWhileItsSourceWaits) {
   auto channel = std::make_shared<ByteChannel>(16);
   channel->write_blocking("only this");
-  { const auto ahead = read_ahead(channel, 4096); }
+  {
+    const auto ahead = read_ahead(channel, 4096);
+  }
   EXPECT_THROW(channel->write_blocking("more"), Error);
 }
 

@@ -60,7 +60,7 @@ class SpaceGuard final : public ByteSource {
 
  private:
   void check() const {
-    struct statvfs st {};
+    struct statvfs st{};
     if (::fstatvfs(directory_, &st) != 0) throw Error::from_errno(errno, "statvfs");
     const std::uint64_t all = std::uint64_t{st.f_blocks} * st.f_frsize;
     const std::uint64_t left = std::uint64_t{st.f_bavail} * st.f_frsize;

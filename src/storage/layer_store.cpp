@@ -6,8 +6,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include <boost/system/system_error.hpp>
 #include <fmt/format.h>
+#include <boost/system/system_error.hpp>
 
 #include "async/shield.hpp"
 #include "async/signal.hpp"
@@ -26,7 +26,7 @@ namespace {
 constexpr unsigned kUnpackThreads = 8;
 
 bool directory_exists(const sys::Path& path) {
-  struct stat st {};
+  struct stat st{};
   return ::lstat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode);
 }
 
@@ -349,9 +349,8 @@ Task<void> LayerStore::remove_steps(std::string chain) {
     co_await lanes_.db.run([&db = db_, chain] { db::remove_layer(db, chain); });
     row_is_gone = true;
     FAILPOINT("layer.after_row_removed");
-    co_await lanes_.bulk.run([paths = paths_, place = paths_.layer(digest_hex(chain))] {
-      discard_directory(paths, place);
-    });
+    co_await lanes_.bulk.run(
+        [paths = paths_, place = paths_.layer(digest_hex(chain))] { discard_directory(paths, place); });
   } catch (const Error&) {
     failure = std::current_exception();
   }
@@ -374,9 +373,8 @@ Task<void> LayerStore::mark_missing_steps(std::string chain) {
   try {
     co_await lanes_.db.run([&db = db_, layer] { db::save_layer(db, layer); });
     FAILPOINT("layer.after_row_missing");
-    co_await lanes_.bulk.run([paths = paths_, place = paths_.layer(digest_hex(chain))] {
-      discard_directory(paths, place);
-    });
+    co_await lanes_.bulk.run(
+        [paths = paths_, place = paths_.layer(digest_hex(chain))] { discard_directory(paths, place); });
   } catch (const Error&) {
     failure = std::current_exception();
   }
@@ -458,8 +456,8 @@ Task<std::vector<Problem>> LayerStore::verify_layer(std::string chain) {
     return count_tree(sys::open_file(place, O_RDONLY | O_DIRECTORY).get());
   });
   if (count.entries != static_cast<std::uint64_t>(layer.entries))
-    problems.push_back({subject(chain), fmt::format("has {} entries instead of {}", count.entries, layer.entries),
-                        repair});
+    problems.push_back(
+        {subject(chain), fmt::format("has {} entries instead of {}", count.entries, layer.entries), repair});
   if (count.bytes != static_cast<std::uint64_t>(layer.size))
     problems.push_back({subject(chain), fmt::format("has {} bytes instead of {}", count.bytes, layer.size), repair});
   co_return problems;
@@ -479,7 +477,8 @@ Task<std::vector<Problem>> LayerStore::check() {
       problems.push_back({subject(chain), fmt::format("its parent {} is not stored", layer.parent), "pull the image"});
   }
   for (const std::string& name : directories)
-    problems.push_back({"directory " + paths_.layer(name).string(), "belongs to no layer", "removed at the next start"});
+    problems.push_back(
+        {"directory " + paths_.layer(name).string(), "belongs to no layer", "removed at the next start"});
   co_return problems;
 }
 

@@ -34,9 +34,9 @@ struct Problem {
 
 /// What to unpack, and on top of what.
 struct UnpackRequest {
-  std::string parent;       // chain id; empty for the lowest layer
-  std::string diff_id;      // expected digest of the uncompressed tar; empty: whatever it turns out to be
-  std::string blob_digest;  // noted in the row as where to rebuild it from; empty if nothing is kept
+  std::string parent;                  // chain id; empty for the lowest layer
+  std::string diff_id;                 // expected digest of the uncompressed tar; empty: whatever it turns out to be
+  std::string blob_digest;             // noted in the row as where to rebuild it from; empty if nothing is kept
   std::shared_ptr<ByteSource> source;  // the tar, uncompressed or gzip, zstd, xz or bzip2, told by its first bytes
   UnpackBudget budget;
 };

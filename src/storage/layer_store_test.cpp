@@ -8,11 +8,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <gtest/gtest.h>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
-#include <gtest/gtest.h>
 
 #include "base/error.hpp"
 #include "base/failpoint.hpp"
@@ -194,10 +194,9 @@ TEST(LayerStore, IfTheFirstOfTwoRequestsFailsTheSecondUsesItsOwnSource) {
   auto broken = std::make_shared<ByteChannel>();
   std::string failure;
   bool second_done = false;
-  asio::co_spawn(store.loop_, store.layers_->unpack(Store::request(broken, "", diff)),
-                 [&](std::exception_ptr error, Unpacked) {
-                   failure = test::error_of([&] { std::rethrow_exception(error); });
-                 });
+  asio::co_spawn(
+      store.loop_, store.layers_->unpack(Store::request(broken, "", diff)),
+      [&](std::exception_ptr error, Unpacked) { failure = test::error_of([&] { std::rethrow_exception(error); }); });
   asio::co_spawn(store.loop_, store.layers_->unpack(Store::request(make_string_source(tar), "", diff)),
                  [&](std::exception_ptr error, Unpacked got) { second_done = !error && !got.reused; });
   broken->write_blocking(tar.substr(0, 700));
@@ -215,9 +214,8 @@ TEST(LayerStore, CancellingTheCallerAbortsTheSource) {
   asio::cancellation_signal cancel;
   bool ended = false;
   asio::co_spawn(store.loop_, store.layers_->unpack(Store::request(endless)),
-                 asio::bind_cancellation_slot(cancel.slot(), [&](std::exception_ptr error, Unpacked) {
-                   ended = error != nullptr;
-                 }));
+                 asio::bind_cancellation_slot(cancel.slot(),
+                                              [&](std::exception_ptr error, Unpacked) { ended = error != nullptr; }));
   asio::post(store.loop_, [&] { cancel.emit(asio::cancellation_type::terminal); });
   store.turn();  // ends only if nothing waits for the source any more
   EXPECT_TRUE(ended);
@@ -236,7 +234,7 @@ TEST(LayerStore, ImpliedDirectoriesLookAsInTheLayersBelow) {
   tmp.mtime = {4242, 0};
   const std::string base = store.unpack(TarBuilder().entry(tmp).finish()).layer.chain_id;
   const std::string top = store.unpack(TarBuilder().file("tmp/deep/f", "x").finish(), base).layer.chain_id;
-  struct stat st {};
+  struct stat st{};
   ASSERT_EQ(::stat((store.layers_->directory(top) / "tmp").c_str(), &st), 0);
   EXPECT_EQ(st.st_mode, S_IFDIR | 01777u);
   EXPECT_EQ(st.st_uid, 5u);
@@ -342,7 +340,9 @@ TEST(LayerStore, KilledWhileRemovingTheRestGoesAtTheNextStart) {
     int status = 0;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
     EXPECT_TRUE(WIFSIGNALED(status)) << point;
-    { Store store(root.path()); }
+    {
+      Store store(root.path());
+    }
     EXPECT_TRUE(sys::list_directory(root / "layers").empty()) << point;
     EXPECT_TRUE(sys::list_directory(root / "tmp").empty()) << point;
   }

@@ -62,7 +62,7 @@ bool leaves_readable_diff(int merged, const sys::Path& upper) {
 }  // namespace
 
 std::string filesystem_name(const sys::Path& path) {
-  struct statfs st {};
+  struct statfs st{};
   if (::statfs(path.c_str(), &st) != 0) throw Error::from_errno(errno, fmt::format("statfs {}", path.string()));
   switch (static_cast<unsigned long>(st.f_type)) {
     case EXT4_SUPER_MAGIC: return "extfs";

@@ -21,7 +21,7 @@ namespace gantry::storage {
 namespace {
 
 std::uint64_t mount_id(int fd) {
-  struct statx st {};
+  struct statx st{};
   if (::statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, &st) != 0)
     throw Error::from_errno(errno, "stat");
   return st.stx_mnt_id;
@@ -78,7 +78,8 @@ class Packer {
     if (S_ISDIR(st->st_mode)) {
       const sys::Fd child = open_subdirectory(directory, name.c_str());
       write_directory(child.get(), *st, shown + "/");
-      if (options_.follow_mounts || mount_id(child.get()) == mount_) visit_children(child.get(), shown + "/", depth + 1);
+      if (options_.follow_mounts || mount_id(child.get()) == mount_)
+        visit_children(child.get(), shown + "/", depth + 1);
       return;
     }
     if (write_as_hardlink(*st, shown)) return;

@@ -73,8 +73,8 @@ TEST(Pack, GnuTarReadsIt) {
   sys::write_atomically(out / "a.tar", pack_directory(first.path(), {}));
   sys::make_directories(out / "x");
   sys::SpawnOptions options;
-  options.argv = {"tar", "-xpf", (out / "a.tar").string(), "-C", (out / "x").string(), "--xattrs",
-                  "--xattrs-include=*"};
+  options.argv = {
+      "tar", "-xpf", (out / "a.tar").string(), "-C", (out / "x").string(), "--xattrs", "--xattrs-include=*"};
   options.env = {"PATH=/usr/bin:/bin"};
   const sys::Output result = sys::run(options, 60);
   EXPECT_EQ(result.exit_code, 0) << result.stderr_text;

@@ -67,7 +67,7 @@ TEST_F(RootAccess, StatTellsAboutTheLinkAndWhereItLeads) {
 
 TEST_F(RootAccess, MakesDirectoriesWithTheirOwner) {
   make_directory_in_root(fd_.get(), "/srv/app/data", 1000, 1001);
-  struct stat st {};
+  struct stat st{};
   for (const char* path : {"srv", "srv/app", "srv/app/data"}) {
     ASSERT_EQ(::stat((root_ / path).c_str(), &st), 0);
     EXPECT_EQ(st.st_uid, 1000u);
@@ -128,7 +128,7 @@ TEST_F(RootAccess, CopiesADirectoryWithAllItsLooks) {
   expected.erase("sub/f");  // its time changed with its size
   copied.erase("sub/f");
   EXPECT_EQ(copied, expected);
-  struct stat st {};
+  struct stat st{};
   ASSERT_EQ(::stat((volume / "linked").c_str(), &st), 0);
   EXPECT_EQ(st.st_nlink, 2u);
   ASSERT_EQ(::stat((volume / "sub/f").c_str(), &st), 0);
@@ -184,8 +184,7 @@ TEST_F(RootAccess, ARacingRenameCannotMoveTheWritingOutside) {
   ASSERT_EQ(::symlink(victim.path().c_str(), (root_ / "evil").c_str()), 0);
   std::atomic<bool> stop{false};
   std::thread racer([&] {
-    while (!stop)
-      ::renameat2(AT_FDCWD, (root_ / "race").c_str(), AT_FDCWD, (root_ / "evil").c_str(), RENAME_EXCHANGE);
+    while (!stop) ::renameat2(AT_FDCWD, (root_ / "race").c_str(), AT_FDCWD, (root_ / "evil").c_str(), RENAME_EXCHANGE);
   });
   for (int i = 0; i < 500; ++i) {
     const std::string tar = TarBuilder().file("race/f", "x").directory("race/d").file("race/d/g", "y").finish();

@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <boost/asio/this_coro.hpp>
 #include <fmt/format.h>
+#include <boost/asio/this_coro.hpp>
 
 #include "base/error.hpp"
 #include "base/failpoint.hpp"
@@ -101,7 +101,8 @@ Task<void> RootfsStore::create(ContainerId id) {
 }
 
 RootfsStore::MountStatePtr RootfsStore::mount_state(const ContainerId& id) {
-  std::erase_if(mount_states_, [](const auto& item) { return item.second.use_count() == 1 && item.second->holds == 0; });
+  std::erase_if(mount_states_,
+                [](const auto& item) { return item.second.use_count() == 1 && item.second->holds == 0; });
   MountStatePtr& state = mount_states_[id.str()];
   if (!state) state = std::make_shared<MountState>();
   return state;

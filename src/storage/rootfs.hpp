@@ -82,8 +82,8 @@ class RootfsStore {
   /// What the container changed, as `docker diff` lists it.
   Task<std::vector<Change>> changes(ContainerId id, std::string chain);
   /// The container's changes as a layer tar into `channel`, which is closed, or failed, at the end. For commit.
-  /// Resumes when all is read; a reader that leaves earlier must abort() the channel, which ends the packing. Each has a
-  /// thread of its own, so a slow reader delays nobody; unavailable beyond a limit. A container that is removed
+  /// Resumes when all is read; a reader that leaves earlier must abort() the channel, which ends the packing. Each has
+  /// a thread of its own, so a slow reader delays nobody; unavailable beyond a limit. A container that is removed
   /// meanwhile fails the channel.
   Task<void> pack_changes(ContainerId id, std::shared_ptr<ByteChannel> channel);
   /// The whole merged tree as a plain tar into `channel`. For export. The tree needs not be mounted.

@@ -5,9 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <gtest/gtest.h>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
-#include <gtest/gtest.h>
 
 #include "base/error.hpp"
 #include "db/sqlite.hpp"
@@ -24,7 +24,7 @@ using test::TarBuilder;
 using test::TemporaryDirectory;
 
 bool is_there(const sys::Path& path) {
-  struct stat st {};
+  struct stat st{};
   return ::lstat(path.c_str(), &st) == 0;
 }
 
@@ -124,7 +124,7 @@ TEST_F(RootfsTest, MountsLayersWithTheMountPointsThatEveryContainerNeeds) {
   for (const char* path : {".dockerenv", "etc/resolv.conf", "etc/hostname", "proc", "sys", "dev/console", "dev/pts"})
     EXPECT_TRUE(is_there(merged / path)) << path;
   EXPECT_EQ(read_link(sys::open_file(merged / "etc", O_RDONLY).get(), "mtab"), "/proc/mounts");
-  struct stat st {};
+  struct stat st{};
   ASSERT_EQ(::stat((merged / "etc").c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 07777, 0751u) << "the image's looks win";
   EXPECT_EQ(changes(base), std::vector<std::string>{});
@@ -232,13 +232,8 @@ TEST_F(RootfsTest, ListsChangesAsDockerDiffDoes) {
 }
 
 TEST_F(RootfsTest, CommittedChangesGiveTheSameTreeAgain) {
-  const std::string base = layer(TarBuilder()
-                                     .directory("a")
-                                     .file("a/old", "1")
-                                     .directory("b")
-                                     .file("b/old", "1")
-                                     .file("c", "1")
-                                     .finish());
+  const std::string base =
+      layer(TarBuilder().directory("a").file("a/old", "1").directory("b").file("b/old", "1").file("c", "1").finish());
   run(rootfs_->create(id_));
   const sys::Path merged = run(rootfs_->mount(id_, base));
   sys::write_atomically(merged / "a/new", "2");

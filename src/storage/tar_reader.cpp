@@ -103,14 +103,12 @@ struct TarReader::State {
   std::uint64_t data_end = 0;
 };
 
-TarReader::TarReader(ByteSource& source, const UnpackBudget& budget)
-    : state_(std::make_unique<State>(source, budget)) {
+TarReader::TarReader(ByteSource& source, const UnpackBudget& budget) : state_(std::make_unique<State>(source, budget)) {
   state_->archive = archive_read_new();
   if (state_->archive == nullptr) throw Error(Errc::internal, "libarchive: out of memory");
   archive_read_support_format_tar(state_->archive);
   archive_read_support_format_empty(state_->archive);
-  if (archive_read_open(state_->archive, state_.get(), nullptr, &State::on_read, nullptr) != ARCHIVE_OK)
-    state_->fail();
+  if (archive_read_open(state_->archive, state_.get(), nullptr, &State::on_read, nullptr) != ARCHIVE_OK) state_->fail();
 }
 
 TarReader::~TarReader() = default;
@@ -159,8 +157,8 @@ void TarReader::State::fill(archive_entry* e) {
   entry.mtime.tv_sec = second;
   entry.mtime.tv_nsec = archive_entry_mtime_nsec(e);
   if (entry.mtime.tv_nsec < 0 || entry.mtime.tv_nsec > 999'999'999) entry.mtime.tv_nsec = 0;
-  entry.device = makedev(static_cast<unsigned>(archive_entry_rdevmajor(e)),
-                         static_cast<unsigned>(archive_entry_rdevminor(e)));
+  entry.device =
+      makedev(static_cast<unsigned>(archive_entry_rdevmajor(e)), static_cast<unsigned>(archive_entry_rdevminor(e)));
   if (entry.type == TarType::file) {
     const std::int64_t size = archive_entry_size(e);
     if (size < 0) refuse(entry, "negative size");

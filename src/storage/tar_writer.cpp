@@ -114,8 +114,8 @@ char type_flag(TarType type) {
 std::string pax_records(const TarEntry& entry, bool name_fits) {
   std::string records;
   // Names that are not UTF-8 and too long for a header: POSIX lets a record say so.
-  const bool binary = (!name_fits && !is_valid_utf8(entry.name)) ||
-                      (entry.link.size() > 100 && !is_valid_utf8(entry.link));
+  const bool binary =
+      (!name_fits && !is_valid_utf8(entry.name)) || (entry.link.size() > 100 && !is_valid_utf8(entry.link));
   if (binary) records += pax_record("hdrcharset", "BINARY");
   if (needs_record(entry.name, name_fits)) records += pax_record("path", entry.name);
   if (needs_record(entry.link, entry.link.size() <= 100)) records += pax_record("linkpath", entry.link);

@@ -39,14 +39,14 @@ bool is_opaque(int directory) { return sys::find_xattr(directory, kOpaqueXattr) 
 void set_opaque(int directory) { sys::set_xattr(directory, sys::Xattr{kOpaqueXattr, "y"}); }
 
 std::optional<struct stat> find_stat(int directory, const char* name) {
-  struct stat st {};
+  struct stat st{};
   if (::fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) == 0) return st;
   if (errno == ENOENT) return std::nullopt;
   throw Error::from_errno(errno, fmt::format("stat {}", quote(name)));
 }
 
 struct stat get_stat(int fd) {
-  struct stat st {};
+  struct stat st{};
   if (::fstat(fd, &st) != 0) throw Error::from_errno(errno, "stat");
   return st;
 }

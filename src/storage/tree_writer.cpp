@@ -169,8 +169,8 @@ void TreeWriter::make_file(const std::string& path, const Metadata& metadata, co
   int parent = -1;
   for (int attempt = 0;; ++attempt) {
     parent = directory(parent_path);
-    file = sys::Fd(
-        ::openat(parent, base.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0600));
+    file =
+        sys::Fd(::openat(parent, base.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0600));
     if (file) break;
     if (errno != EEXIST) fail_errno(errno, "create", path);
     if (attempt == kAttempts) fail_in_the_way(path);

@@ -31,8 +31,8 @@ struct UnpackOptions {
 };
 
 struct UnpackResult {
-  std::uint64_t entries = 0;  // names that exist now because of it; what was replaced is not counted
-  std::uint64_t bytes = 0;    // file content, hard links once
+  std::uint64_t entries = 0;          // names that exist now because of it; what was replaced is not counted
+  std::uint64_t bytes = 0;            // file content, hard links once
   std::vector<std::string> implicit;  // directories that the tar only implied, parents first; at most 65536
   bool opaque_root = false;  // layer: hides everything below. Overlayfs cannot say so of the root: see settle_layer()
 };

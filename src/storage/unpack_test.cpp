@@ -22,13 +22,13 @@ using test::TemporaryDirectory;
 using test::unpack_bytes;
 
 struct stat stat_of(const sys::Path& path) {
-  struct stat st {};
+  struct stat st{};
   EXPECT_EQ(::lstat(path.c_str(), &st), 0) << path;
   return st;
 }
 
 bool is_there(const sys::Path& path) {
-  struct stat st {};
+  struct stat st{};
   return ::lstat(path.c_str(), &st) == 0;
 }
 
@@ -81,7 +81,8 @@ TEST(Unpack, NamesAreBytes) {
                               .file(long_name, "x")
                               .finish();
   unpack_bytes(root, tar, UnpackMode::layer);
-  for (const std::string& name : {std::string("grüße"), std::string("latin\xe9"), std::string("line\nbreak"), long_name})
+  for (const std::string& name :
+       {std::string("grüße"), std::string("latin\xe9"), std::string("line\nbreak"), long_name})
     EXPECT_TRUE(is_there(root / name)) << name;
 }
 
@@ -104,9 +105,8 @@ TEST(Unpack, RefusesNamesThatClimbOut) {
     TemporaryDirectory outer;
     sys::make_directories(outer / "root");
     const sys::Fd root = sys::open_file(outer / "root", O_RDONLY | O_DIRECTORY);
-    const std::string message = error_of([&] {
-      unpack(root.get(), *make_string_source(TarBuilder().file(name, "x").finish()), UnpackOptions{});
-    });
+    const std::string message = error_of(
+        [&] { unpack(root.get(), *make_string_source(TarBuilder().file(name, "x").finish()), UnpackOptions{}); });
     EXPECT_NE(message.find(name), std::string::npos) << message;
     EXPECT_NE(message.find("leaves the root"), std::string::npos) << message;
     EXPECT_FALSE(is_there(outer / "escape"));
@@ -217,18 +217,16 @@ TEST(Unpack, CanRefuseToReplaceADirectoryByAFile) {
   sys::write_atomically(root / "y", "");
   UnpackOptions options;
   options.no_overwrite_dir_non_dir = true;
-  EXPECT_EQ(error_of([&] {
-              unpack(root.open().get(), *make_string_source(TarBuilder().file("x").finish()), options);
-            }),
+  EXPECT_EQ(error_of([&] { unpack(root.open().get(), *make_string_source(TarBuilder().file("x").finish()), options); }),
             "cannot overwrite directory \"/x\" with non-directory \"/x\"");
-  EXPECT_EQ(error_of([&] {
-              unpack(root.open().get(), *make_string_source(TarBuilder().directory("y").finish()), options);
-            }),
-            "cannot overwrite non-directory \"/y\" with directory \"/y\"");
+  EXPECT_EQ(
+      error_of([&] { unpack(root.open().get(), *make_string_source(TarBuilder().directory("y").finish()), options); }),
+      "cannot overwrite non-directory \"/y\" with directory \"/y\"");
 }
 
 TEST(Unpack, RefusesIdsThatWouldWrapToRoot) {
-  for (const char* record : {"uid=4294967296", "gid=4294967296", "uid=4294967295", "uid=-1", "uid=18446744073709551616"}) {
+  for (const char* record :
+       {"uid=4294967296", "gid=4294967296", "uid=4294967295", "uid=-1", "uid=18446744073709551616"}) {
     TemporaryDirectory root;
     const std::string tar = TarBuilder().pax({record}).file("f").finish();
     EXPECT_THROW(unpack_bytes(root, tar, UnpackMode::layer), Error) << record;
@@ -259,7 +257,8 @@ TEST(Unpack, KeepsAllowedExtendedAttributesOnly) {
 
 TEST(Unpack, CapabilitiesLoseTheirUserNamespace) {
   TemporaryDirectory root;
-  std::string version3("\x01\x00\x00\x03\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xe8\x03\x00\x00", 24);
+  std::string version3(
+      "\x01\x00\x00\x03\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xe8\x03\x00\x00", 24);
   unpack_bytes(root, TarBuilder().pax({"SCHILY.xattr.security.capability=" + version3}).file("f").finish(),
                UnpackMode::layer);
   const auto value = sys::find_xattr(root.open().get(), "f", "security.capability");

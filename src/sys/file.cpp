@@ -74,7 +74,7 @@ struct Removal {
 void remove_below(Removal& removal, Fd dir, int depth);
 
 void remove_entry(Removal& removal, int parent, const char* name, int depth) {
-  struct stat st {};
+  struct stat st{};
   if (::fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
     if (errno == ENOENT) return;
     throw Error::from_errno(errno, fmt::format("stat {} below {}", name, removal.path.string()));
@@ -86,8 +86,8 @@ void remove_entry(Removal& removal, int parent, const char* name, int depth) {
     return;
   }
   if (st.st_dev != removal.device)
-    throw Error(Errc::conflict, fmt::format("{} below {} is a mount point: unmount it first", name,
-                                            removal.path.string()));
+    throw Error(Errc::conflict,
+                fmt::format("{} below {} is a mount point: unmount it first", name, removal.path.string()));
   if (depth == kDeepestWalk) {
     const std::string moved = fmt::format(".removing-{}", removal.moved++);
     if (::renameat(parent, name, removal.top, moved.c_str()) != 0)
@@ -110,7 +110,7 @@ void remove_below(Removal& removal, Fd dir, int depth) {
 std::uint64_t size_below(Fd dir, const Path& path, dev_t device, std::set<ino_t>& linked, int depth) {
   std::uint64_t total = 0;
   for_each_entry(std::move(dir), path, [&](int at, const char* name) {
-    struct stat st {};
+    struct stat st{};
     if (::fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || st.st_dev != device) return;
     if (!S_ISDIR(st.st_mode) && st.st_nlink > 1 && !linked.insert(st.st_ino).second) return;
     total += static_cast<std::uint64_t>(st.st_blocks) * 512;
@@ -228,7 +228,7 @@ void sync_directory(const Path& path) {
 
 void make_directories(const Path& path, mode_t mode) {
   if (::mkdir(path.c_str(), mode) == 0 || errno == EEXIST) {
-    struct stat st {};
+    struct stat st{};
     if (::stat(path.c_str(), &st) != 0 || !S_ISDIR(st.st_mode))
       throw Error::from_errno(ENOTDIR, fmt::format("make directory {}", path.string()));
     return;
@@ -241,7 +241,7 @@ void make_directories(const Path& path, mode_t mode) {
 }
 
 std::uint64_t remove_tree(const Path& path) {
-  struct stat st {};
+  struct stat st{};
   if (::lstat(path.c_str(), &st) != 0) {
     if (errno == ENOENT || errno == ENOTDIR) return 0;
     throw Error::from_errno(errno, fmt::format("stat {}", path.string()));
@@ -267,7 +267,7 @@ std::uint64_t remove_tree(const Path& path) {
 std::uint64_t tree_size(const Path& path) {
   Fd dir(::open(path.c_str(), kOpenDirectory));
   if (!dir) throw Error::from_errno(errno, fmt::format("open {}", path.string()));
-  struct stat st {};
+  struct stat st{};
   if (::fstat(dir.get(), &st) != 0) throw Error::from_errno(errno, fmt::format("stat {}", path.string()));
   std::set<ino_t> linked;
   return size_below(std::move(dir), path, st.st_dev, linked, 0);
@@ -275,7 +275,8 @@ std::uint64_t tree_size(const Path& path) {
 
 std::vector<std::string> list_directory(const Path& path) {
   std::vector<std::string> names;
-  for_each_entry(open_file(path, O_RDONLY | O_DIRECTORY), path, [&](int, const char* name) { names.emplace_back(name); });
+  for_each_entry(open_file(path, O_RDONLY | O_DIRECTORY), path,
+                 [&](int, const char* name) { names.emplace_back(name); });
   return names;
 }
 

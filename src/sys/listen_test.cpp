@@ -51,7 +51,9 @@ TEST_F(ListenTest, WarnsAboutAMissingGroupUnlessItIsRequired) {
 
 TEST_F(ListenTest, ReplacesAStaleSocketButNotOneInUseNorAFile) {
   const std::string path = directory_ + "/x";
-  { const UnixListener stale = listen_unix(path, {}); }
+  {
+    const UnixListener stale = listen_unix(path, {});
+  }
   ASSERT_TRUE(std::filesystem::exists(path));
   const UnixListener fresh = listen_unix(path, {});
   EXPECT_THROW(listen_unix(path, {}), Error);

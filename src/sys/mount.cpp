@@ -153,7 +153,7 @@ std::vector<MountInfo> list_mounts(const std::optional<Path>& below) {
 }
 
 bool is_mount_point(const Path& path) {
-  struct statx st {};
+  struct statx st{};
   if (::statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_TYPE, &st) != 0) {
     if (errno == ENOENT || errno == ENOTDIR) return false;
     throw Error::from_errno(errno, fmt::format("stat {}", path.string()));
@@ -231,8 +231,8 @@ void mount_classic(const std::string& source, const Path& target, const std::str
                    const std::string& data) {
   const char* type = filesystem.empty() ? nullptr : filesystem.c_str();
   if (::mount(source.c_str(), target.c_str(), type, flags, data.empty() ? nullptr : data.c_str()) != 0)
-    throw Error::from_errno(errno, fmt::format("mount {} on {}", filesystem.empty() ? source : filesystem,
-                                               target.string()));
+    throw Error::from_errno(errno,
+                            fmt::format("mount {} on {}", filesystem.empty() ? source : filesystem, target.string()));
 }
 
 bool unmount(const Path& path, Unmount how) {

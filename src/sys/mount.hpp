@@ -17,16 +17,17 @@ namespace gantry::sys {
 struct MountInfo {
   std::uint64_t id = 0;
   std::uint64_t parent = 0;
-  std::string root;   // the directory of its file system that is mounted
+  std::string root;  // the directory of its file system that is mounted
   Path mount_point;
-  std::string options;  // of the mount
+  std::string options;   // of the mount
   std::string optional;  // "shared:12 master:3", or empty
   std::string filesystem;
   std::string source;
   std::string super_options;
 };
 
-/// The mounts of the calling thread's namespace, in the order of the kernel; with `below`, only those at or below that path.
+/// The mounts of the calling thread's namespace, in the order of the kernel; with `below`, only those at or below that
+/// path.
 std::vector<MountInfo> list_mounts(const std::optional<Path>& below = std::nullopt);
 /// True if something is mounted at `path` itself. False if `path` does not exist. Source: statx(2), MOUNT_ROOT.
 bool is_mount_point(const Path& path);

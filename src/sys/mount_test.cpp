@@ -54,7 +54,7 @@ TEST_F(MountTest, ListsMountsOfTheCallingThreadWithOddNames) {
     ASSERT_EQ(mounts.size(), 1u);
     EXPECT_EQ(mounts[0].mount_point, place);
     EXPECT_EQ(mounts[0].filesystem, "tmpfs");
-    struct stat st {};
+    struct stat st{};
     ASSERT_EQ(::stat(place.c_str(), &st), 0);
     EXPECT_EQ(st.st_mode & 07777, 0711u);
     EXPECT_TRUE(unmount(place, Unmount::now));

@@ -20,7 +20,7 @@ class RemoveTree : public testing::Test {
   }
   ~RemoveTree() override { remove_tree(root_); }
   bool is_there(const Path& path) const {
-    struct stat st {};
+    struct stat st{};
     return ::lstat(path.c_str(), &st) == 0;
   }
   Path root_;

@@ -26,7 +26,8 @@ class SocketPath {
 Fd listen_unix(const Path& path, int backlog = 256);
 /// A connection, non-blocking, or nullopt if none waits. Throws on other errors.
 std::optional<Fd> accept_unix(int listener);
-/// Connects without waiting. Throws not_found if there is no socket, unavailable if nobody listens or the queue is full.
+/// Connects without waiting. Throws not_found if there is no socket, unavailable if nobody listens or the queue is
+/// full.
 Fd connect_unix(const Path& path);
 
 /// One byte with descriptors beside it (SCM_RIGHTS).

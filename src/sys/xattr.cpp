@@ -42,7 +42,8 @@ std::vector<Xattr> list_at(const std::string& path, ListCall list, GetCall get) 
   for (std::size_t at = 0; names && at < names->size();) {
     std::string name = names->c_str() + at;
     at += name.size() + 1;
-    auto value = read_growing(path, [&](char* to, std::size_t size) { return get(path.c_str(), name.c_str(), to, size); });
+    auto value =
+        read_growing(path, [&](char* to, std::size_t size) { return get(path.c_str(), name.c_str(), to, size); });
     if (!value) continue;  // removed meanwhile
     total += name.size() + value->size();
     if (total > kLimit)
@@ -69,8 +70,7 @@ std::vector<Xattr> list_xattrs(int fd) { return list_at(fd_path(fd), ::listxattr
 
 std::optional<std::string> find_xattr(int directory, std::string_view name, const char* attribute) {
   const std::string path = entry_path(directory, name);
-  return read_growing(path,
-                      [&](char* to, std::size_t size) { return ::lgetxattr(path.c_str(), attribute, to, size); });
+  return read_growing(path, [&](char* to, std::size_t size) { return ::lgetxattr(path.c_str(), attribute, to, size); });
 }
 
 std::optional<std::string> find_xattr(int fd, const char* attribute) {
