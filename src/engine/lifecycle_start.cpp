@@ -6,6 +6,7 @@
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "engine/containers.hpp"
+#include "engine/legacy_links.hpp"
 #include "engine/lifecycle.hpp"
 #include "engine/messages.hpp"
 #include "engine/settings.hpp"
@@ -119,6 +120,11 @@ void Lifecycle::note_failed_start(Container& container, const std::exception_ptr
 
 Task<void> Lifecycle::start_steps(async::OperationPtr op, ContainerPtr container) {
   const std::string id = container->id.str();
+  op->step("rebuilding the image's layers");
+  // A layer that was lost or damaged since the creation comes back from its blob. An image that was removed by force
+  // leaves its layers, which the container's row keeps.
+  if (const image::ImagePtr image = services_.images.find(container->image_id))
+    co_await services_.images.ensure_unpacked(image);
   op->step("mounting the root file system");
   op->undo([this, container] { return services_.rootfs.unmount(container->id); });
   co_await services_.rootfs.mount(container->id, container->chain_id);
@@ -128,8 +134,9 @@ Task<void> Lifecycle::start_steps(async::OperationPtr op, ContainerPtr container
   if (const std::string donor = joined_container(container->network_mode()); !donor.empty())
     (void)running_donor(store_, donor, "network namespace");
   op->undo([this, id] { return services_.networks.detach(id); });
-  network::AttachResult attached =
-      co_await services_.networks.attach(make_attach_request(*container, services_.paths.container(id)));
+  network::AttachRequest request = make_attach_request(*container, services_.paths.container(id));
+  request.links = resolve_links(store_, services_.networks, *container);
+  network::AttachResult attached = co_await services_.networks.attach(std::move(request));
   FAILPOINT("start.after_network");
 
   op->step("mounting volumes");
@@ -247,6 +254,8 @@ Task<void> Lifecycle::launch(async::OperationPtr op, ContainerPtr container, net
   op->step("starting the shim");
   op->undo([this, container] { return take_back_start(container); });
   protocol::ShimConfig config = shim_config(*container);
+  config.netns = attached->attachment.netns_path;
+  config.names = attached->attachment.names_path;
   auto sockets = std::make_shared<std::vector<network::PublishedSocket>>(std::move(attached->sockets));
   for (const network::PublishedSocket& socket : *sockets)
     config.ports.push_back({socket.proto, socket.container_ip, socket.container_port, socket.relay});
