@@ -294,6 +294,20 @@ TEST_F(DefaultBridge, RunningContainersKeepEverythingOverARestart) {
   remove_neighbour();
 }
 
+TEST_F(DefaultBridge, NetworksWithAdjacentSubnetsComeBack) {
+  for (const char* name : {"one", "two"}) {
+    NetworkSpec spec;
+    spec.name = name;
+    run(networks->create_network(spec));
+  }
+  // One subnet begins where the one before ends.
+  EXPECT_EQ(networks->get("bridge").ipam.at(0).subnet, "172.17.0.0/16");
+  EXPECT_EQ(networks->get("one").ipam.at(0).subnet, "172.18.0.0/16");
+  restart();
+  EXPECT_TRUE(recover().problems.empty());
+  EXPECT_TRUE(networks->find("two"));
+}
+
 TEST_F(DefaultBridge, RowsWithoutKernelObjectsAreRebuilt) {
   const sys::Path neighbour = add_neighbour();
   AttachRequest web = request("web");
