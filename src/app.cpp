@@ -162,6 +162,8 @@ network::Options network_options(const config::Config& config, const sys::Paths&
   options.dns_options = config.dns_opts;
   options.host_gateway_ips = config.host_gateway_ips;
   options.netns_directory = paths.netns();
+  options.names_directory = paths.names();
+  options.embedded_dns = true;
   options.run_directory = paths.exec_root;
   if (!config.resolv_conf.empty()) options.host_resolv_conf = config.resolv_conf;
   return options;
@@ -371,6 +373,9 @@ Task<void> App::State::recover() {
   co_await execs.recover();
   // Adopted containers have claimed their volumes' mounts by now; the others' are taken down.
   co_await volumes.forget_other_containers(known);
+  // What an interrupted pull or load left: now it is known which layers containers need.
+  const std::int64_t freed = co_await images.collect_garbage();
+  if (freed > 0) log::info("images: {} of unfinished downloads were removed", render_human_size(freed));
   co_await system_info.load_identity(*database);
 }
 

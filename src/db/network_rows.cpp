@@ -105,6 +105,13 @@ void insert_sandbox(Db& db, const SandboxRow& sandbox, const std::vector<Endpoin
   tx.commit();
 }
 
+void update_sandbox(Db& db, const SandboxRow& sandbox) {
+  Stmt(db, "UPDATE sandboxes SET body = ? WHERE container_id = ?")
+      .bind(1, json::encode_text(sandbox))
+      .bind(2, sandbox.container_id)
+      .run();
+}
+
 void insert_endpoint(Db& db, const EndpointRow& row) {
   Tx tx(db);
   write_endpoint(db, row);

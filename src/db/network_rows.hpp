@@ -90,6 +90,8 @@ std::vector<NetworkRow> load_networks(Db& db);
 
 /// Inserts all of it, or throws conflict (an id, address or port is taken) and leaves nothing. One transaction.
 void insert_sandbox(Db& db, const SandboxRow& sandbox, const std::vector<EndpointRow>& endpoints);
+/// Replaces what is stored of a sandbox itself.
+void update_sandbox(Db& db, const SandboxRow& sandbox);
 /// One transaction: an endpoint of a container that runs, with its ports.
 void insert_endpoint(Db& db, const EndpointRow& row);
 /// Replaces what is stored of these endpoints, ports included. One transaction.

@@ -25,6 +25,8 @@ Task<void> Containers::rename(std::string reference, std::string name) {
   try {
     NameReservation taken = store_.reserve_name(name);
     co_await async::shielded(store_.rename(container, name));
+    FAILPOINT("rename.after_row");
+    co_await services_.networks.rename(container->id.str(), name);
   } catch (Error& e) {
     if (e.code() == Errc::conflict) e.prefix("Error when allocating new name");
     throw;

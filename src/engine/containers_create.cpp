@@ -7,6 +7,7 @@
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "engine/containers.hpp"
+#include "engine/legacy_links.hpp"
 #include "engine/lifecycle.hpp"
 #include "engine/messages.hpp"
 #include "engine/names.hpp"
@@ -173,6 +174,7 @@ Task<CreateResult> Containers::create_steps(async::OperationPtr op, CreateReques
   set_command(*container);
   const std::string id = container->id.str();
   if (container->host.LogConfig.Type == "json-file") container->log_path = services_.paths.container_log(id).string();
+  validate_links(store_, *container);
   services_.networks.validate(make_attach_request(*container, services_.paths.container(id)));
 
   NameReservation name = choose_name(store_, request.name);

@@ -82,6 +82,22 @@ Task<void> NetworkLinks::connect_steps(async::OperationPtr op, ContainerPtr cont
   if (!container->state.running || container->state.restarting) co_return;
   op->step("connecting the container");
   (void)co_await services_.networks.connect(network.id, std::move(request), wanted);
+  op->undo([this, container, id = network.id] { return services_.networks.disconnect(id, container->id.str(), true); });
+  FAILPOINT("network_connect.after_kernel");
+  co_await serve_names(services_, container);
+}
+
+Task<void> serve_names(Services& services, ContainerPtr container) {
+  const network::Attachment* attachment = services.networks.find_attachment(container->id.str());
+  if (attachment == nullptr || attachment->names_path.empty() || !container->shim) co_return;
+  const std::string netns = attachment->netns_path, names = attachment->names_path;
+  runtime::ShimClient shim = *container->shim;
+  try {
+    co_await shim.serve_names(netns, names);
+  } catch (const Error& e) {
+    if (e.code() != Errc::not_implemented) throw;
+    log::debug("container {}: its shim is of a version that answers no names", container->name);
+  }
 }
 
 Task<void> NetworkLinks::put_back(ContainerPtr container, std::map<std::string, model::EndpointSettings> networks) {

@@ -5,6 +5,7 @@
 #include "base/log.hpp"
 #include "engine/containers.hpp"
 #include "engine/lifecycle.hpp"
+#include "engine/network_links.hpp"
 
 namespace gantry::engine {
 
@@ -87,6 +88,13 @@ Task<bool> Lifecycle::adopt(ContainerPtr container) {
     for (const volume::MountPoint& mount : container->mounts)
       if (mount.type == volume::MountType::volume) co_await services_.volumes.mount(id, mount.name, mount.rw);
     co_await save_state_or_log(container);
+    // Where the daemon was cut off in the middle of a rename or a connect.
+    try {
+      co_await services_.networks.rename(id, container->name);
+      co_await serve_names(services_, container);
+    } catch (const Error& e) {
+      log::warning("container {}: its names are not as they should be: {}", container->name, e.log_detail());
+    }
     spawn_supervisor(container);
     co_return true;
   }

@@ -155,27 +155,56 @@ std::vector<std::string> own_names(const std::string& hostname, const std::strin
   return names;
 }
 
+bool chooses_ndots(const std::string& text) {
+  const auto options = parse_resolv_conf(text).options;
+  return std::any_of(options.begin(), options.end(), [](const std::string& o) { return o.rfind("ndots:", 0) == 0; });
+}
+
+namespace {
+
+// What we wrote, so that what a user wrote is recognised. Not against malice: the container's root can do as it likes.
+std::string fingerprint(const std::string& text) {
+  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return fmt::format("{:016x}\n", hash);
+}
+
+void write_resolv_conf(const sys::Path& directory, const std::string& text) {
+  write_in_place(directory / "resolv.conf", text);
+  write_in_place(directory / "resolv.conf.hash", fingerprint(text));
+}
+
+std::string make_resolv_conf(const Files& files) {
+  ResolvSettings settings = files.resolv;
+  settings.host_text = sys::find_file(settings.host_path, 1 << 20).value_or("");
+  if (files.copy_resolv) return settings.host_text;
+  // systemd's stub listens on the host's loopback; what it forwards to stands in its other file.
+  const auto servers = parse_resolv_conf(settings.host_text).servers;
+  const std::string real = "/run/systemd/resolve/resolv.conf";
+  if (!settings.internal && servers == std::vector<std::string>{"127.0.0.53"}) {
+    if (auto text = sys::find_file(real, 1 << 20)) {
+      settings.host_text = *text;
+      settings.host_path = real;
+    }
+  }
+  return render_resolv_conf(settings);
+}
+
+}  // namespace
+
 void write_files(Files files) {
   if (files.directory.empty()) return;
-  std::string host_text = sys::find_file(files.resolv.host_path, 1 << 20).value_or("");
-  std::string resolv = host_text;
-  if (!files.copy_resolv) {
-    // systemd's stub listens on the host's loopback; what it forwards to stands in its other file.
-    const auto servers = parse_resolv_conf(host_text).servers;
-    const std::string real = "/run/systemd/resolve/resolv.conf";
-    if (!files.resolv.internal && servers == std::vector<std::string>{"127.0.0.53"}) {
-      if (auto text = sys::find_file(real, 1 << 20)) {
-        host_text = *text;
-        files.resolv.host_path = real;
-      }
-    }
-    files.resolv.host_text = std::move(host_text);
-    resolv = render_resolv_conf(files.resolv);
-  }
   const std::string hosts = files.hosts.empty() ? sys::find_file(files.host_hosts, 1 << 20).value_or("") : files.hosts;
-  write_in_place(files.directory / "resolv.conf", resolv);
+  write_resolv_conf(files.directory, make_resolv_conf(files));
   write_in_place(files.directory / "hosts", hosts);
   write_in_place(files.directory / "hostname", files.hostname + "\n");
+}
+
+void change_resolv_conf(const Files& files) {
+  if (files.directory.empty()) return;
+  const auto now = sys::find_file(files.directory / "resolv.conf", 1 << 20);
+  if (!now || sys::find_file(files.directory / "resolv.conf.hash", 64) != fingerprint(*now)) return;
+  write_resolv_conf(files.directory, make_resolv_conf(files));
 }
 
 void write_in_place(const sys::Path& path, const std::string& text) {

@@ -45,6 +45,11 @@ struct Files {
 /// Writes all three. Blocks  on the disk. Not durable: they are made anew at every start.
 void write_files(Files files);
 
+/// Writes resolv.conf again for a container that runs, unless somebody has changed what we wrote. Blocks likewise.
+void change_resolv_conf(const Files& files);
+/// True if the options of a resolv.conf say how many dots a name must have.
+bool chooses_ndots(const std::string& resolv_conf);
+
 /// Writes a file that may be bind-mounted into a container: in place if it exists, so that the mount sees it.
 void write_in_place(const sys::Path& path, const std::string& text);
 

@@ -4,6 +4,7 @@
 
 #include <linux/netlink.h>
 
+#include "async/shield.hpp"
 #include "base/text.hpp"
 #include "network/messages.hpp"
 #include "network/networks_state.hpp"
@@ -109,6 +110,7 @@ Networks::State::State(Options options_, db::Db& db_, async::Lanes& lanes_, boos
       on_event(std::move(on_event_)),
       plan_of_subnets(options.address_pools.empty() ? default_address_pools() : options.address_pools),
       ports(PortAllocator::host_range()),
+      name_files(options.names_directory),
       kernel(std::make_shared<Kernel>(Firewall::Settings{options.table_name, false})) {}
 
 Net* Networks::State::find_net(const std::string& name) {
@@ -166,6 +168,7 @@ void Networks::State::refresh(Member& member) {
   shown.container_id = member.sandbox.container_id;
   shown.sandbox_id = member.sandbox.container_id;
   shown.donor_id = member.sandbox.donor;
+  shown.names_path = member.serves_names ? name_files.container_file(shown.container_id).string() : std::string();
   shown.endpoints.clear();
   shown.ports.clear();
   if (member.sandbox.kind == "host") {
@@ -262,6 +265,10 @@ Task<Endpoint> Networks::connect(std::string network, AttachRequest container, E
 
 Task<void> Networks::disconnect(std::string network, std::string container, bool force) {
   return state_->disconnect(std::move(network), std::move(container), force);
+}
+
+Task<void> Networks::rename(std::string container_id, std::string name) {
+  return async::shielded(state_->rename(std::move(container_id), std::move(name)));
 }
 
 const Attachment* Networks::find_attachment(const std::string& container_id) const {

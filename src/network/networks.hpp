@@ -68,6 +68,9 @@ class Networks {
   /// Takes a running container out of a network. Throws if it is not in it, unless `force`.
   Task<void> disconnect(std::string network, std::string container_id_or_name, bool force);
 
+  /// The others find a running container under its new name, and not under the old one. Fine if it has no network.
+  Task<void> rename(std::string container_id, std::string name);
+
   /// The network of a running container, or nullptr. Valid until the next co_await.
   const Attachment* find_attachment(const std::string& container_id) const;
   /// "nftables": what /info shows as the firewall's driver, and details about it.

@@ -202,10 +202,11 @@ Task<void> Networks::State::make_network(db::NetworkRow row) {
 
 Task<void> Networks::State::unmake_network(db::NetworkRow row) {
   KernelPtr to = kernel;
-  co_await lanes.net.run([to, row] {
+  co_await lanes.net.run([to, row, files = name_files] {
     to->firewall.remove_bridge(row.bridge);
     FAILPOINT("network.remove.after_firewall");
     if (row.bridge_is_ours) remove_bridge(to->route, row.bridge);
+    files.remove_network(row.id);
   });
   FAILPOINT("network.remove.after_bridge");
   co_await lanes.db.run([this, id = row.id] { db::remove_network(db, id); });

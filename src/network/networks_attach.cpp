@@ -110,6 +110,16 @@ Task<AttachResult> Networks::State::attach_own(AttachRequest request) {
     std::rethrow_exception(failure);
   }
   AttachResult result = enter(std::move(own), request);
+  try {
+    co_await write_names(named_networks(members.at(request.container_id).endpoints), request.container_id);
+    FAILPOINT("network.attach.after_names");
+  } catch (const Error&) {
+    failure = std::current_exception();
+  }
+  if (failure) {
+    co_await detach(request.container_id);
+    std::rethrow_exception(failure);
+  }
   for (const auto& endpoint : result.attachment.endpoints) {
     const auto net = networks.find(endpoint.network_id);
     if (net == networks.end()) continue;
@@ -155,6 +165,11 @@ AttachResult Networks::State::enter(Plan plan, const AttachRequest& request) {
   member.sandbox = std::move(plan.sandbox);
   member.endpoints = std::move(plan.endpoints);
   member.directory = request.container_directory;
+  member.names = {};
+  member.serves_names = !named_networks(member.endpoints).empty();
+  set_name_settings(member, request);
+  for (std::size_t i = 0; i < plan.settings.size(); ++i)
+    set_links(member, member.endpoints[i].network_id, std::move(plan.settings[i].links));
   refresh(member);
   plan.keep();
   return {member.shown, std::move(plan.sockets), {}};
@@ -167,10 +182,12 @@ Task<void> Networks::State::take_back(std::string container_id, std::vector<db::
     for (const std::string* text : {&row.address, &row.address6})
       if (auto ip = IpAddress::find(*text)) addresses.push_back(*ip);
   const sys::Path path = options.netns_directory / container_id;
+  const NameFiles files = name_files;
   KernelPtr to = kernel;
   co_await lanes.net.run([=] {
     for (const auto& row : endpoints) to->firewall.unpublish(row.id);
     FAILPOINT("network.detach.after_unpublish");
+    files.remove_container(container_id);
     remove_sandbox(to->route, path, outer_names(endpoints));
     if (!addresses.empty()) forget_flows(addresses);
   });
@@ -181,6 +198,13 @@ Task<void> Networks::State::take_back(std::string container_id, std::vector<db::
 Task<void> Networks::State::detach(std::string container_id) {
   auto found = members.extract(container_id);
   if (found.empty()) co_return;
+  try {
+    co_await async::shielded(write_names(named_networks(found.mapped().endpoints), {}));
+    FAILPOINT("network.detach.after_names");
+  } catch (const Error& e) {
+    // The name leads nowhere from now on, whether it is known or not; the next change writes the table anew.
+    log::debug("names of container {} are not withdrawn: {}", container_id, e.log_detail());
+  }
   std::exception_ptr failure;
   try {
     co_await async::shielded(take_back(container_id, found.mapped().endpoints));

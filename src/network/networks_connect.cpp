@@ -2,6 +2,7 @@
 
 #include "async/shield.hpp"
 #include "base/failpoint.hpp"
+#include "base/log.hpp"
 #include "base/text.hpp"
 #include "network/conntrack.hpp"
 #include "network/messages.hpp"
@@ -100,9 +101,36 @@ Task<void> Networks::State::join_network(Plan one, AttachRequest request) {
   }
   member->second.endpoints.push_back(row);
   one.keep();
+  try {
+    co_await start_names(row, request, one.settings[0].links);
+    FAILPOINT("network.connect.after_names");
+  } catch (const Error&) {
+    failure = std::current_exception();
+  }
+  if (failure) {
+    co_await leave_network(request.container_id, row);
+    std::rethrow_exception(failure);
+  }
   co_await move_gateways(request.container_id);
   if (auto net = networks.find(row.network_id); net != networks.end())
     tell("connect", net->second, request.container_id);
+}
+
+// The container's name server, which runs from now on, knows the new network and the network knows the container.
+Task<void> Networks::State::start_names(db::EndpointRow row, AttachRequest request, std::vector<std::string> links) {
+  const auto it = members.find(request.container_id);
+  if (it == members.end()) co_return;
+  Member& member = it->second;
+  set_links(member, row.network_id, std::move(links));
+  const bool is_first = has_names(row) && !member.serves_names;
+  if (is_first) {
+    set_name_settings(member, request);
+    member.serves_names = true;
+  }
+  refresh(member);
+  const Files files = files_for(request, member.endpoints);
+  co_await write_names(named_networks({row}), request.container_id);
+  if (is_first) co_await lanes.net.run([files] { change_resolv_conf(files); });
 }
 
 // The default routes and the published ports go where they belong now that the container's networks have changed.
@@ -182,6 +210,11 @@ Task<void> Networks::State::disconnect(std::string network, std::string containe
 Task<void> Networks::State::leave_network(std::string container_id, db::EndpointRow row) {
   Member& member = members.at(container_id);
   std::erase_if(member.endpoints, [&](const auto& endpoint) { return endpoint.id == row.id; });
+  try {
+    co_await write_names(named_networks({row}), container_id);
+  } catch (const Error& e) {
+    log::debug("names of container {} are not withdrawn: {}", container_id, e.log_detail());
+  }
   KernelPtr to = kernel;
   std::vector<IpAddress> addresses;
   std::vector<std::string> texts;
@@ -191,7 +224,9 @@ Task<void> Networks::State::leave_network(std::string container_id, db::Endpoint
       texts.push_back(*text);
     }
   }
-  co_await lanes.net.run([to, row, addresses, texts, directory = member.directory] {
+  const auto here = members.find(container_id);
+  co_await lanes.net.run([to, row, addresses, texts,
+                          directory = here == members.end() ? sys::Path() : here->second.directory] {
     to->firewall.unpublish(row.id);
     remove_interface(to->route, row.host_interface);
     forget_flows(addresses);

@@ -268,6 +268,24 @@ std::vector<HostsLine> Networks::State::hosts_lines(const AttachRequest& request
   return lines;
 }
 
+ResolvSettings Networks::State::resolv_settings(const AttachRequest& request,
+                                                const std::vector<db::EndpointRow>& rows) const {
+  ResolvSettings out;
+  auto choose = [](const std::vector<std::string>& own, const std::vector<std::string>& common) {
+    return own.empty() ? common : own;
+  };
+  out.host_path = options.host_resolv_conf.string();
+  out.servers = choose(request.dns, options.dns);
+  out.search = choose(request.dns_search, options.dns_search);
+  out.options = choose(request.dns_options, options.dns_options);
+  out.drop_loopback = request.network_mode != "host";
+  for (const auto& row : rows) {
+    out.ipv6 = out.ipv6 || !row.address6.empty();
+    out.internal = out.internal || has_names(row);
+  }
+  return out;
+}
+
 Files Networks::State::files_for(const AttachRequest& request, const std::vector<db::EndpointRow>& rows) const {
   const bool host = request.network_mode == "host";
   Files files;
@@ -276,21 +294,9 @@ Files Networks::State::files_for(const AttachRequest& request, const std::vector
   files.host_hosts = options.host_hosts;
   const bool ipv6_loopback = ::access("/proc/sys/net/ipv6/conf/lo", F_OK) == 0;
   if (!host || !request.extra_hosts.empty()) files.hosts = render_hosts(hosts_lines(request, rows), ipv6_loopback);
-  files.resolv.host_path = options.host_resolv_conf.string();
-  auto choose = [](const std::vector<std::string>& own, const std::vector<std::string>& common) {
-    return own.empty() ? common : own;
-  };
-  files.resolv.servers = choose(request.dns, options.dns);
-  files.resolv.search = choose(request.dns_search, options.dns_search);
-  files.resolv.options = choose(request.dns_options, options.dns_options);
-  files.resolv.drop_loopback = !host;
+  files.resolv = resolv_settings(request, rows);
   files.copy_resolv =
       host && files.resolv.servers.empty() && files.resolv.search.empty() && files.resolv.options.empty();
-  for (const auto& row : rows) {
-    files.resolv.ipv6 = files.resolv.ipv6 || !row.address6.empty();
-    files.resolv.internal =
-        files.resolv.internal || (options.embedded_dns && !networks.at(row.network_id).row.predefined);
-  }
   return files;
 }
 

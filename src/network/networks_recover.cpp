@@ -296,6 +296,7 @@ Task<RecoverReport> Networks::State::recover(std::set<std::string> running) {
     co_await lanes.db.run([this, container = id] { db::remove_sandbox(db, container); });
     report.removed.push_back("network of ended container " + id);
   }
+  if (options.embedded_dns) co_await recover_names();
   report.repaired = std::move(sweep.lines);
   for (auto& problem : sweep.problems) report.problems.push_back(std::move(problem));
   if (!watchers) {

@@ -16,6 +16,7 @@
 #include "network/files.hpp"
 #include "network/firewall.hpp"
 #include "network/ipam.hpp"
+#include "network/names.hpp"
 #include "network/networks.hpp"
 #include "network/ports.hpp"
 #include "network/sandbox.hpp"
@@ -59,6 +60,8 @@ struct Member {
   db::SandboxRow sandbox;
   std::vector<db::EndpointRow> endpoints;  // in the order of their interfaces
   sys::Path directory;                     // of its files; empty after a restart of the daemon
+  bool serves_names = false;               // its shim answers at 127.0.0.11
+  ContainerNames names;                    // with the links of each network; the rest of the networks is derived
   Attachment shown;                        // what find_attachment() gives: derived from the above
 };
 
@@ -96,6 +99,7 @@ struct Networks::State {
   std::vector<PublishRule> publish_rules(const db::EndpointRow& row);
   void choose_gateways(std::vector<db::EndpointRow>& rows);
   std::vector<HostsLine> hosts_lines(const AttachRequest& request, const std::vector<db::EndpointRow>& rows) const;
+  ResolvSettings resolv_settings(const AttachRequest& request, const std::vector<db::EndpointRow>& rows) const;
   Files files_for(const AttachRequest& request, const std::vector<db::EndpointRow>& rows) const;
   std::vector<std::string> host_gateways() const;
 
@@ -103,8 +107,20 @@ struct Networks::State {
   Task<Endpoint> connect(std::string network, AttachRequest container, EndpointSettings settings);
   Task<void> disconnect(std::string network, std::string container, bool force);
   Task<void> join_network(Plan one, AttachRequest request);
+  Task<void> start_names(db::EndpointRow row, AttachRequest request, std::vector<std::string> links);
   Task<void> leave_network(std::string container_id, db::EndpointRow row);
   Task<void> move_gateways(std::string container_id);
+
+  // networks_names.cpp
+  bool has_names(const db::EndpointRow& row) const;
+  std::vector<std::string> named_networks(const std::vector<db::EndpointRow>& rows) const;
+  NameTable name_table(const Net& net) const;
+  ContainerNames container_names(const Member& member) const;
+  void set_name_settings(Member& member, const AttachRequest& request) const;
+  void set_links(Member& member, const std::string& network_id, std::vector<std::string> links) const;
+  Task<void> write_names(std::vector<std::string> network_ids, std::string container_id);
+  Task<void> recover_names();
+  Task<void> rename(std::string container_id, std::string name);
 
   // networks_admin.cpp
   Task<Networks::Created> create_network(NetworkSpec spec);
@@ -141,6 +157,7 @@ struct Networks::State {
   NetworkEventHook on_event;
   SubnetPlan plan_of_subnets;
   PortAllocator ports;
+  NameFiles name_files;
   KernelPtr kernel;
   std::map<std::string, Net> networks;    // by id
   std::map<std::string, Member> members;  // by container id

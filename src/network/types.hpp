@@ -40,6 +40,7 @@ struct Options {
   std::vector<std::string> dns_options;
   std::vector<std::string> host_gateway_ips;  // what "host-gateway" stands for; empty: the default bridge's gateway
   sys::Path netns_directory = "/run/gantry/netns";
+  sys::Path names_directory = "/run/gantry/names";  // read by the shims' name servers
   sys::Path run_directory = "/run/gantry";  // must not survive a reboot: holds what was changed on this boot
   sys::Path host_hosts = "/etc/hosts";
   sys::Path host_resolv_conf = "/etc/resolv.conf";
@@ -118,6 +119,7 @@ struct Attachment {
   SandboxKind kind = SandboxKind::own;
   std::string netns_path;  // own: for the OCI spec and SandboxKey; joined: the donor's; host: empty
   std::string donor_id;    // joined: the container whose namespace it is
+  std::string names_path;  // what its name server at 127.0.0.11 reads; empty: it has none
   std::vector<Endpoint> endpoints;
   PortMap ports;
 };

@@ -154,6 +154,7 @@ class World : public ::testing::Test {
     options.table_name = "gantry-test";
     options.netns_directory = directory / "netns";
     options.run_directory = directory / "run";
+    options.names_directory = directory / "names";
     db = std::make_unique<db::Db>(directory / "state.db");
     restart();
   }

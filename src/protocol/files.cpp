@@ -77,7 +77,8 @@ constexpr TextKey kTextKeys[] = {
     {"runtime_path", &ShimConfig::runtime_path},     {"runtime_root", &ShimConfig::runtime_root},
     {"log_path", &ShimConfig::log_path},             {"log_attrs", &ShimConfig::log_attrs},
     {"cgroup_memory", &ShimConfig::cgroup_memory},   {"cgroup_freezer", &ShimConfig::cgroup_freezer},
-    {"cgroup_procs", &ShimConfig::cgroup_procs},
+    {"cgroup_procs", &ShimConfig::cgroup_procs},     {"names", &ShimConfig::names},
+    {"netns", &ShimConfig::netns},
 };
 struct FlagKey {
   std::string_view name;

@@ -46,6 +46,7 @@ enum class Type : std::uint16_t {
   pids = 21,
   wait_oom = 22,
   shutdown = 23,
+  serve_names = 24,
   ok = 0x8000,
   error = 0x8001,
 };
@@ -90,6 +91,8 @@ enum class Tag : std::uint16_t {
   path = 36,
   entry = 37,  // repeated: one nested list of fields
   attached = 38,
+  names = 39,
+  netns = 40,
 };
 
 /// One frame in memory.

@@ -150,6 +150,10 @@ struct ShimConfig {
   std::uint32_t runtime_timeout_ms = 120'000;  // after which a runtime command is killed
   std::optional<int> oom_score_adj;            // the shim's own; the container's must be in its config.json
   std::vector<PublishedPort> ports;
+  /// The name server at 127.0.0.11: the container's network namespace, and its file below <exec-root>/names. Empty: none
+  /// for now (see Type::serve_names).
+  std::string names;
+  std::string netns;
 
   friend bool operator==(const ShimConfig&, const ShimConfig&) = default;
 };

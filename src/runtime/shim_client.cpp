@@ -335,6 +335,12 @@ Task<void> ShimClient::update(std::string resources, milliseconds limit) {
   require_success(co_await call(std::move(request), limit));
 }
 
+Task<void> ShimClient::serve_names(std::string netns, std::string names, milliseconds limit) {
+  Message request(Type::serve_names, 1);
+  request.put(Tag::netns, netns).put(Tag::names, names);
+  require_success(co_await call(std::move(request), limit));
+}
+
 Task<void> ShimClient::reopen_log(milliseconds limit) {
   require_success(co_await call(Message(Type::reopen_log, 1), limit));
 }

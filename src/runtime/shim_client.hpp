@@ -151,6 +151,9 @@ class ShimClient {
   Task<void> clear_log(std::chrono::milliseconds limit = kShimQuick);
   /// Every process in the container's cgroup, sub-cgroups included.
   Task<std::vector<pid_t>> pids(std::chrono::milliseconds limit = kShimQuick);
+  /// Starts the name server at 127.0.0.11 of the network namespace `netns`, if it does not serve yet. `names` is the
+  /// container's file below <exec-root>/names.
+  Task<void> serve_names(std::string netns, std::string names, std::chrono::milliseconds limit = kShimQuick);
   /// Ends the shim. Throws conflict while a container exists (created, running, paused).
   Task<void> shutdown(std::chrono::milliseconds limit = kShimQuick);
 

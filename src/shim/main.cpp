@@ -15,6 +15,7 @@
 
 #include "base/error.hpp"
 #include "base/log.hpp"
+#include "shim/dns_server.hpp"
 #include "shim/relay.hpp"
 #include "shim/server.hpp"
 
@@ -95,7 +96,9 @@ void run(int& ready_fd) {
   if (relay) relay_watch = loop.watch(relay->fd(), EPOLLIN, [&relay](std::uint32_t) { relay->on_ready(); });
   Reaper reaper(loop);
   Container container(loop, reaper, config);
-  Server server(loop, container, "socket");
+  dns::NameServer names(loop);
+  if (!config.names.empty()) names.serve(config.netns, config.names);
+  Server server(loop, container, names, "socket");
   sys::write_atomically("pid", std::to_string(::getpid()) + "\n", 0600, false);
   tell_ready(ready_fd, "ok\n");
   loop.run();

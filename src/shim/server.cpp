@@ -20,7 +20,7 @@ using protocol::Type;
 constexpr std::size_t kMaxConnections = 1024;
 constexpr std::size_t kMaxOutput = 8 << 20;
 
-constexpr const char* kFeatures[] = {"attach", "exec", "oom", "log-clear", "patience"};
+constexpr const char* kFeatures[] = {"attach", "exec", "oom", "log-clear", "patience", "names"};
 
 ErrorCode error_code(Errc code) {
   switch (code) {
@@ -55,8 +55,12 @@ void Reply::fail(const protocol::RuntimeFailure& failure) const {
 
 // ---- connections
 
-Server::Server(Loop& loop, Container& container, sys::Path socket)
-    : loop_(loop), container_(container), socket_(std::move(socket)), listener_(sys::listen_unix(socket_)) {
+Server::Server(Loop& loop, Container& container, dns::NameServer& names, sys::Path socket)
+    : loop_(loop),
+      container_(container),
+      names_(names),
+      socket_(std::move(socket)),
+      listener_(sys::listen_unix(socket_)) {
   watch_ = loop_.watch(listener_.get(), EPOLLIN, [this](std::uint32_t) { accept_all(); });
 }
 
@@ -165,6 +169,9 @@ void Server::dispatch(const Message& request, const Reply& reply) {
     case Type::pids: return container_.pids(reply);
     case Type::wait_oom: return container_.wait_oom(request.number(Tag::seen), reply);
     case Type::shutdown: return shutdown(reply);
+    case Type::serve_names:
+      names_.serve(request.text(Tag::netns), request.text(Tag::names));
+      return reply.ok();
     case Type::reopen_log:
     case Type::set_log_options:
     case Type::clear_log: return dispatch_log(request, reply);

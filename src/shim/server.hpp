@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "shim/container.hpp"
+#include "shim/dns_server.hpp"
 #include "shim/loop.hpp"
 #include "sys/file.hpp"
 
@@ -15,7 +16,7 @@ namespace gantry::shim {
 /// A connection that violates the protocol, or does not take its answers, is closed; nothing else suffers from it.
 class Server {
  public:
-  Server(Loop& loop, Container& container, sys::Path socket);
+  Server(Loop& loop, Container& container, dns::NameServer& names, sys::Path socket);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -51,6 +52,7 @@ class Server {
 
   Loop& loop_;
   Container& container_;
+  dns::NameServer& names_;
   sys::Path socket_;
   sys::Fd listener_;
   Watch watch_;

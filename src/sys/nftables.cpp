@@ -64,6 +64,25 @@ NftRule& NftRule::payload(Base base, std::uint32_t offset, std::uint32_t length,
   });
 }
 
+NftRule& NftRule::set_transport(std::uint32_t offset, std::uint32_t length, std::uint32_t checksum_offset,
+                                std::uint32_t from) {
+  return add("payload", [=](NetlinkBatch& b) {
+    b.be32(NFTA_PAYLOAD_SREG, from);
+    b.be32(NFTA_PAYLOAD_BASE, static_cast<std::uint32_t>(Base::transport));
+    b.be32(NFTA_PAYLOAD_OFFSET, offset);
+    b.be32(NFTA_PAYLOAD_LEN, length);
+    b.be32(NFTA_PAYLOAD_CSUM_TYPE, NFT_PAYLOAD_CSUM_INET);
+    b.be32(NFTA_PAYLOAD_CSUM_OFFSET, checksum_offset);
+  });
+}
+
+NftRule& NftRule::load(std::string_view value, std::uint32_t to) {
+  return add("immediate", [=](NetlinkBatch& b) {
+    b.be32(NFTA_IMMEDIATE_DREG, to);
+    put_value(b, NFTA_IMMEDIATE_DATA, value);
+  });
+}
+
 NftRule& NftRule::meta(std::uint32_t key, std::uint32_t to) {
   return add("meta", [=](NetlinkBatch& b) {
     b.be32(NFTA_META_KEY, key);

@@ -36,6 +36,10 @@ class NftRule {
   enum class Compare : std::uint32_t { eq = 0, neq = 1 };
 
   NftRule& payload(Base base, std::uint32_t offset, std::uint32_t length, std::uint32_t to = nft::r1);
+  /// Writes register `from` over a part of the UDP or TCP header, whose checksum is at `checksum_offset`, and corrects it.
+  NftRule& set_transport(std::uint32_t offset, std::uint32_t length, std::uint32_t checksum_offset,
+                         std::uint32_t from = nft::r1);
+  NftRule& load(std::string_view value, std::uint32_t to = nft::r1);
   NftRule& meta(std::uint32_t key, std::uint32_t to = nft::r1);  // NFT_META_*
   NftRule& set_mark(std::uint32_t from = nft::r1);
   NftRule& ct(std::uint32_t key, std::uint32_t to = nft::r1);  // NFT_CT_*

@@ -19,6 +19,7 @@ namespace gantry::sys {
 ///     shims/<id>/                       socket, bundle, exit status, shim's own log
 ///     containers/<id>/rootfs            the merged mount
 ///     netns/<id>                        bind-mounted network namespaces
+///     names/{networks,containers}/<id>  what the shims' name servers answer from
 struct Paths {
   Path data_root = "/var/lib/gantry";
   Path exec_root = "/run/gantry";
@@ -38,6 +39,7 @@ struct Paths {
   Path container_mounts() const { return exec_root / "containers"; }
   Path rootfs(const std::string& id) const { return container_mounts() / id / "rootfs"; }
   Path netns() const { return exec_root / "netns"; }
+  Path names() const { return exec_root / "names"; }
 };
 
 }  // namespace gantry::sys

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <vector>
+
+#include "engine/container_store.hpp"
+#include "network/networks.hpp"
+
+/// `docker run --link` in the default network: lines in /etc/hosts. In user-defined networks links are names that the
+/// container's name server knows (EndpointSettings.Links). Texts are Docker's.
+namespace gantry::engine {
+
+/// Throws invalid_argument for a link that is malformed, to a container that does not exist or to one in host mode.
+void validate_links(const ContainerStore& store, const Container& container);
+
+/// The lines of a container that is about to start. Throws conflict if a linked container does not run,
+/// invalid_argument if it is not in the default network.
+std::vector<network::HostsLink> resolve_links(const ContainerStore& store, const network::Networks& networks,
+                                              const Container& container);
+
+}  // namespace gantry::engine
