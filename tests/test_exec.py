@@ -63,7 +63,7 @@ def test_detach_keys_are_shown_as_base64(api):
     container = api.run(SLEEP)
     assert inspect(api, make(api, container, ["true"], DetachKeys="ctrl-x,y"))["DetachKeys"] == "GHk="
     reply = api.post(f"/containers/{container}/exec", body={"Cmd": ["true"], "DetachKeys": "ctrl-1"})
-    assert reply.status == 400, reply
+    assert reply.status in (400, 500), reply  # 20.10: 500
 
 
 def test_without_a_command_it_is_refused(api):
@@ -126,6 +126,7 @@ def test_user(api):
     assert output(api, container, "id -u", User="0")[0] == "0\n"
 
 
+@pytest.mark.gantry_only  # dockerd asks for all there are, and fails where it lacks one itself
 def test_privileged_adds_every_capability(api):
     container = api.run(SLEEP)
     show = "grep CapBnd /proc/self/status | tr -d 'CapBnd:\\t\\n'"
@@ -144,10 +145,19 @@ def test_the_head_of_the_reply(api):
                                       b"Connection: Upgrade\r\nUpgrade: tcp\r\n")
         for name in ("Api-Version", "Docker-Experimental", "Ostype", "Server"):
             assert stream.header(name), name
-        assert stream.first_segment == stream.head
     with api.hijack(f"/exec/{make(api, container, ['true'])}/start", body={}, upgrade=False) as stream:
         assert stream.head.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n")
         assert stream.header("Content-Length") is None
+
+
+@pytest.mark.gantry_only
+def test_the_head_is_a_segment_of_its_own(api):
+    """docker-py loses what arrives together with it."""
+    container = api.run(SLEEP)
+    for _ in range(20):
+        with begin(api, make(api, container, ["echo", "hi"])) as stream:
+            assert stream.first_segment == stream.head
+            assert text_of(stream.frames()) == b"hi\n"
 
 
 @pytest.mark.gantry_only
@@ -239,18 +249,27 @@ def test_a_resize_needs_numbers(api):
         assert api.post(f"/exec/{exec_id}/resize", {"h": 1, "w": "x"}).status == 400
 
 
+@pytest.mark.gantry_only  # in 20.10 the process ends
 def test_detach_keys_leave_it_running(api):
     container = api.run(SLEEP)
     exec_id = make(api, container, ["cat"], AttachStdin=True, Tty=True, DetachKeys="ctrl-x,y")
+    with begin(api, exec_id, Tty=True) as stream:
+        stream.send(b"a\n")
+        stream.read_until(b"a\r\n")
+        stream.send(b"\x18y")
+        stream.read_all()
+    assert inspect(api, exec_id)["Running"]
+
+
+@pytest.mark.gantry_only  # 20.10 does not tell it
+def test_detaching_is_told(api):
+    container = api.run(SLEEP)
+    exec_id = make(api, container, ["cat"], AttachStdin=True, Tty=True)
     with api.events() as events:
         with begin(api, exec_id, Tty=True) as stream:
-            stream.send(b"a\n")
-            stream.read_until(b"a\r\n")
-            stream.send(b"\x18y")
+            stream.send(b"\x10\x11")
             stream.read_all()
-        event = events.until("exec_detach")
-    assert event["Actor"]["Attributes"]["execID"] == exec_id
-    assert inspect(api, exec_id)["Running"]
+        assert events.until("exec_detach")["Actor"]["Attributes"]["execID"] == exec_id
 
 
 def test_frames_follow_what_the_start_says(api):
@@ -309,11 +328,14 @@ def test_a_second_start(api):
 
 def test_events(api):
     container = api.run(SLEEP)
-    with api.events() as events:
-        exec_id = make(api, container, ["true"])
-        api.ok("POST", f"/exec/{exec_id}/start", body={"Detach": True})
-        died = events.until("exec_die")
-    assert events.actions() == ["exec_create: true ", "exec_start: true ", "exec_die"]
+    since = int(time.time())
+    exec_id = make(api, container, ["true"])
+    api.ok("POST", f"/exec/{exec_id}/start", body={"Detach": True})
+    ended(api, exec_id)
+    query = {"since": since, "until": int(time.time()) + 1, "filters": {"container": [container]}}
+    told = [e for e in api.ok("GET", "/events", query).lines() if e["Action"].startswith("exec_")]
+    assert [e["Action"] for e in told] == ["exec_create: true ", "exec_start: true ", "exec_die"]
+    died = told[-1]
     assert died["Actor"]["ID"] == container
     attributes = died["Actor"]["Attributes"]
     assert (attributes["execID"], attributes["exitCode"]) == (exec_id, "0")
@@ -340,7 +362,7 @@ def test_the_containers_end_ends_it(api):
         api.ok("POST", f"/containers/{container}/kill")
         assert stream.read_all() == b""
     assert ended(api, exec_id)["ExitCode"] == 137
-    assert api.post(f"/exec/{exec_id}/start", body={}).status == 409
+    assert api.post(f"/exec/{exec_id}/start", body={}).status in (409, 500)  # 20.10: 500
 
 
 def test_it_goes_with_its_container(api):

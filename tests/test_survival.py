@@ -239,7 +239,8 @@ def scenario(engine):
                            host={"NetworkMode": "net", "Binds": ["vol:/v", "/anon"],
                                  "PortBindings": {"80/tcp": [{"HostPort": "18888"}]}})
     api.start(container)
-    api.ok("POST", f"/containers/{container}/exec", body={"Cmd": ["true"]})
+    made = api.ok("POST", f"/containers/{container}/exec", body={"Cmd": ["true"]}).json()["Id"]
+    api.ok("POST", f"/exec/{made}/start", body={"Detach": True})
     api.ok("POST", "/networks/create", body={"Name": "net2"})
     api.ok("POST", "/networks/net2/connect", body={"Container": container})
     api.ok("POST", "/networks/net2/disconnect", body={"Container": container})

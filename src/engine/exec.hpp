@@ -111,6 +111,8 @@ class Execs {
   Task<StreamPtr> launch(ExecPtr exec, bool attached, ExecTerminalSize size);
   Task<StreamPtr> start_in_shim(ExecPtr exec, runtime::ShimClient shim, bool attached, ExecTerminalSize size);
   Task<void> watch(ExecPtr exec, ContainerPtr container, runtime::ShimClient shim);
+  Task<std::optional<runtime::ExecState>> settled(runtime::ShimClient shim, std::string shim_id);
+  Task<void> remove_in_shim(runtime::ShimClient shim, std::string shim_id);
   void mark_running(const ExecPtr& exec, const ContainerPtr& container);
   void mark_ended(Exec& exec, int exit_code);
   void publish(const Exec& exec, std::string action, std::map<std::string, std::string> extra = {});

@@ -1,6 +1,9 @@
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "async/shield.hpp"
+#include "base/failpoint.hpp"
 #include "base/log.hpp"
 #include "engine/detach_keys.hpp"
 #include "engine/exec.hpp"
@@ -19,6 +22,7 @@ constexpr std::chrono::seconds kExitPatience{10};
 constexpr std::chrono::seconds kResizePatience{10};
 /// A tree that forks faster than this kills it is left to the next round of its owner.
 constexpr int kKillRounds = 20;
+constexpr std::chrono::milliseconds kSettleEvery{200};
 
 /// Carries the exit code that a failed start leaves.
 class ExecStartError : public Error {
@@ -59,10 +63,12 @@ Task<Execs::StreamPtr> Execs::launch(ExecPtr exec, bool attached, ExecTerminalSi
   StreamPtr stream;
   std::exception_ptr failure;
   int exit_code = kNotStartedExitCode;
+  bool shim_remembers = false;  // what became of it, for a daemon that comes after this one
   try {
     stream = co_await start_in_shim(exec, shim, attached, size);
   } catch (const ExecStartError& e) {
     exit_code = e.exit_code();
+    shim_remembers = !exec->is_probe;
     failure = std::current_exception();
   } catch (const Error& e) {
     // The container ended, or is just ending.
@@ -71,6 +77,7 @@ Task<Execs::StreamPtr> Execs::launch(ExecPtr exec, bool attached, ExecTerminalSi
   exec->process_json = std::string();
   if (failure) {
     mark_ended(*exec, exit_code);
+    if (!shim_remembers) co_await remove_in_shim(shim, exec->shim_id());
     std::rethrow_exception(failure);
   }
   mark_running(exec, container);
@@ -91,6 +98,7 @@ Task<Execs::StreamPtr> Execs::start_in_shim(ExecPtr exec, runtime::ShimClient sh
   request.rows = wanted.rows;
   request.columns = wanted.columns;
   co_await shim.exec_create(std::move(request));
+  FAILPOINT("exec.start.after_create");
   StreamPtr stream;
   if (attached) {
     runtime::AttachRequest attach;
@@ -102,8 +110,21 @@ Task<Execs::StreamPtr> Execs::start_in_shim(ExecPtr exec, runtime::ShimClient sh
   }
   const runtime::ExecStartResult started = co_await shim.exec_start(exec->shim_id());
   if (started.failure) throw ExecStartError(render_exec_failure(*started.failure, options.command.front()));
+  FAILPOINT("exec.start.after_process");
   exec->pid = started.pid;
   co_return stream;
+}
+
+/// The state of an exec that a former daemon began, once its start is over. nullopt: the shim does not know it.
+Task<std::optional<runtime::ExecState>> Execs::settled(runtime::ShimClient shim, std::string shim_id) {
+  for (;;) {
+    const std::vector<runtime::ExecState> states = co_await shim.exec_list();
+    const auto found = std::ranges::find(states, shim_id, &runtime::ExecState::id);
+    if (found == states.end()) co_return std::nullopt;
+    if (found->status != runtime::ShimStatus::starting) co_return *found;
+    // The shim bounds how long; nobody can be told when, since the connection that asked for the start is gone.
+    co_await async::sleep_for(kSettleEvery);
+  }
 }
 
 /// Records the end.
@@ -111,6 +132,8 @@ Task<void> Execs::watch(ExecPtr exec, ContainerPtr container, runtime::ShimClien
   int exit_code = kLostExitCode;
   for (;;) {
     try {
+      if (exec->pid == 0)
+        if (const auto state = co_await settled(shim, exec->shim_id())) exec->pid = state->pid;
       exit_code = (co_await shim.wait(exec->shim_id())).exit_code;
       break;
     } catch (const Error& e) {
@@ -122,11 +145,15 @@ Task<void> Execs::watch(ExecPtr exec, ContainerPtr container, runtime::ShimClien
   }
   mark_ended(*exec, exit_code);
   publish(*exec, "exec_die", {{"exitCode", std::to_string(exit_code)}});
-  if (!exec->is_probe) co_return;
+  if (exec->is_probe) co_await remove_in_shim(shim, exec->shim_id());
+}
+
+Task<void> Execs::remove_in_shim(runtime::ShimClient shim, std::string shim_id) {
   try {
-    co_await shim.exec_remove(exec->shim_id());
+    co_await shim.exec_remove(shim_id);
   } catch (const Error& e) {
-    if (e.code() == Errc::cancelled) throw;  // else the shim is ending, and its execs with it
+    if (e.code() == Errc::cancelled) throw;
+    log::debug("exec {} stays in its shim: {}", shim_id, e.message());  // which forgets the oldest by itself
   }
 }
 
@@ -218,8 +245,13 @@ Task<void> Execs::kill_old_probes(ContainerPtr container) {
   if (!container->shim) co_return;
   runtime::ShimClient shim = *container->shim;
   const std::vector<runtime::ExecState> states = co_await shim.exec_list();
-  for (const runtime::ExecState& state : states)
-    if (state.id.starts_with("probe-") && !state.exit && state.pid > 0) co_await kill_pid(shim, state.pid);
+  for (const runtime::ExecState& listed : states) {
+    if (!listed.id.starts_with("probe-")) continue;
+    const auto state = co_await settled(shim, listed.id);
+    if (!state) continue;
+    if (state->status == runtime::ShimStatus::created) co_await shim.exec_remove(listed.id);
+    if (!state->exit && state->pid > 0) co_await kill_pid(shim, state->pid);
+  }
 }
 
 }  // namespace gantry::engine

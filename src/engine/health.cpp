@@ -105,14 +105,13 @@ void Health::begin(ContainerPtr container) {
     return;
   }
   auto& health = container->state.health;
-  const bool taken_over = health && health->run == container->state.started;
-  if (!taken_over) {
+  if (!health || health->run != container->state.started) {
     if (!health) health.emplace();
     health->run = container->state.started;
     health->status = HealthStatus::starting;
     health->failing_streak = 0;
   }
-  tasks_.spawn("health checks of " + container->name, monitor(container, std::move(*check), taken_over));
+  tasks_.spawn("health checks of " + container->name, monitor(container, std::move(*check)));
 }
 
 Task<void> Health::stop() {
@@ -121,18 +120,16 @@ Task<void> Health::stop() {
 }
 
 /// One check after another, until the run ends.
-Task<void> Health::monitor(ContainerPtr container, HealthCheck check, bool taken_over) {
+Task<void> Health::monitor(ContainerPtr container, HealthCheck check) {
   const std::uint64_t run = container->starts;
-  if (taken_over) {
-    try {
-      co_await execs_.kill_old_probes(container);
-    } catch (const Error& e) {
-      if (e.code() == Errc::cancelled) throw;
-      log::debug("health checks of {}: {}", container->name, e.message());
-    }
+  try {
+    co_await execs_.kill_old_probes(container);
+  } catch (const Error& e) {
+    if (e.code() == Errc::cancelled) throw;
+    log::debug("health checks of {}: {}", container->name, e.message());
   }
-  for (bool at_once = taken_over;; at_once = false) {
-    co_await wait_until_due(container, run, check, at_once);
+  for (;;) {
+    co_await wait_until_due(container, run, check);
     if (!same_run(*container, run)) co_return;
     HealthResult result = co_await probe(container, check);
     // What is found out about a container that is ending is of no use, nor is what pausing broke.
@@ -142,12 +139,12 @@ Task<void> Health::monitor(ContainerPtr container, HealthCheck check, bool taken
   }
 }
 
-/// `at_once`: the former daemon did not see the last check through, or it was long ago.
-Task<void> Health::wait_until_due(ContainerPtr container, std::uint64_t run, HealthCheck check, bool at_once) {
+/// Counts from the last check, or from the start: so a daemon that comes back after a while checks at once.
+Task<void> Health::wait_until_due(ContainerPtr container, std::uint64_t run, HealthCheck check) {
   const HealthState& health = *container->state.health;
-  nanoseconds left = check.delay(health, now());
-  if (at_once) left = health.log.empty() ? left : health.log.back().end + left - now();
-  auto due = std::chrono::steady_clock::now() + std::clamp(left, nanoseconds(0), check.interval + check.start_interval);
+  const nanoseconds delay = check.delay(health, now());
+  const Timestamp last = health.log.empty() ? health.run : std::max(health.run, health.log.back().end);
+  auto due = std::chrono::steady_clock::now() + std::clamp<nanoseconds>(last + delay - now(), nanoseconds(0), delay);
   while (same_run(*container, run)) {
     if (container->state.paused) {
       co_await container->changed.wait();

@@ -56,8 +56,8 @@ class Health {
   Task<void> stop();
 
  private:
-  Task<void> monitor(ContainerPtr container, HealthCheck check, bool taken_over);
-  Task<void> wait_until_due(ContainerPtr container, std::uint64_t run, HealthCheck check, bool at_once);
+  Task<void> monitor(ContainerPtr container, HealthCheck check);
+  Task<void> wait_until_due(ContainerPtr container, std::uint64_t run, HealthCheck check);
   Task<HealthResult> probe(ContainerPtr container, HealthCheck check);
   Task<HealthResult> run_probe(ContainerPtr container, ExecPtr exec, HealthCheck check);
   Task<void> record(ContainerPtr container, HealthCheck check, HealthResult result);

@@ -33,9 +33,9 @@ TEST(HealthCheck, FillsInDockersDefaults) {
 
 TEST(HealthCheck, IsNotCheckedLessOftenWhileItComesUp) {
   auto config = config_with({"CMD", "x"});
-  config.Healthcheck->Interval = 1'000'000'000;
+  config.Healthcheck->Interval.emplace(1'000'000'000);
   EXPECT_EQ(read_health_check(config)->start_interval, 1s);
-  config.Healthcheck->StartInterval = 7'000'000'000;
+  config.Healthcheck->StartInterval.emplace(7'000'000'000);
   EXPECT_EQ(read_health_check(config)->start_interval, 7s);
 }
 
