@@ -24,6 +24,7 @@ constexpr const char* kTable = "gantry-dns";
 constexpr std::int32_t kBeforeTracking = -300;  // NF_IP_PRI_RAW
 constexpr std::int32_t kAfterTracking = 300;
 constexpr int kBacklog = 64;
+constexpr int kReceiveBuffer = 1 << 20;
 
 std::string be16(std::uint16_t value) {
   return {static_cast<char>(value >> 8), static_cast<char>(value & 0xff)};
@@ -116,6 +117,8 @@ Listeners listen_in(const ContainerNetwork& network) {
   std::uint16_t udp_port = 0, tcp_port = 0;
   out.udp = bound_socket(SOCK_DGRAM, udp_port);
   out.tcp = bound_socket(SOCK_STREAM, tcp_port);
+  // Programs ask many things at once when they start. Best effort: it needs CAP_NET_ADMIN.
+  (void)::setsockopt(out.udp.get(), SOL_SOCKET, SO_RCVBUFFORCE, &kReceiveBuffer, sizeof kReceiveBuffer);
   if (::listen(out.tcp.get(), kBacklog) != 0) throw Error::from_errno(errno, "name server: listening");
   constexpr sys::NftFamily kIp = sys::NftFamily::ip;
   sys::NftBatch batch;
