@@ -31,7 +31,8 @@ void write_if_changed(const sys::Path& path, const std::string& text) {
 }
 
 void remove_file(const sys::Path& path) {
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT) throw Error::from_errno(errno, "removing " + path.string());
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR)
+    throw Error::from_errno(errno, "removing " + path.string());
 }
 
 std::vector<std::string> list(const sys::Path& directory) {
