@@ -49,7 +49,8 @@ ContainerPtr find_target(const ContainerStore& store, const std::string& name) {
     target = store.find(donor);
   }
   if (!target)
-    throw Error(Errc::invalid_argument, fmt::format("could not get container for {}: No such container: {}", name, name));
+    throw Error(Errc::invalid_argument,
+                fmt::format("could not get container for {}: No such container: {}", name, name));
   return target;
 }
 

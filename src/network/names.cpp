@@ -18,9 +18,8 @@ constexpr std::string_view kMagic = "gantry-names 1";
 constexpr std::size_t kMaxName = 253;
 
 bool is_usable(std::string_view name) {
-  return !name.empty() && name.size() <= kMaxName && std::ranges::all_of(name, [](char c) {
-    return static_cast<unsigned char>(c) > ' ' && c != '\x7f';
-  });
+  return !name.empty() && name.size() <= kMaxName &&
+         std::ranges::all_of(name, [](char c) { return static_cast<unsigned char>(c) > ' ' && c != '\x7f'; });
 }
 
 void write_if_changed(const sys::Path& path, const std::string& text) {

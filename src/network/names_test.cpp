@@ -37,7 +37,8 @@ TEST(ContainerNames, ReadBackAsTheyWereWritten) {
   names.ndots = true;
   names.external = false;
   EXPECT_EQ(parse_container_names(render_container_names(names)), names);
-  EXPECT_EQ(parse_container_names("garbage\n\nlink a b\nnetwork"), (ContainerNames{{{"", {}}}, {}, "", false, false, false}));
+  EXPECT_EQ(parse_container_names("garbage\n\nlink a b\nnetwork"),
+            (ContainerNames{{{"", {}}}, {}, "", false, false, false}));
 }
 
 TEST(ResolvConf, TellsWhetherNdotsWasChosen) {

@@ -225,13 +225,13 @@ Task<void> Networks::State::leave_network(std::string container_id, db::Endpoint
     }
   }
   const auto here = members.find(container_id);
-  co_await lanes.net.run([to, row, addresses, texts,
-                          directory = here == members.end() ? sys::Path() : here->second.directory] {
-    to->firewall.unpublish(row.id);
-    remove_interface(to->route, row.host_interface);
-    forget_flows(addresses);
-    change_hosts(directory, {}, texts);
-  });
+  co_await lanes.net.run(
+      [to, row, addresses, texts, directory = here == members.end() ? sys::Path() : here->second.directory] {
+        to->firewall.unpublish(row.id);
+        remove_interface(to->route, row.host_interface);
+        forget_flows(addresses);
+        change_hosts(directory, {}, texts);
+      });
   FAILPOINT("network.disconnect.after_interface");
   // Its ports stay with the container while it has another network to lead them to.
   db::EndpointRow without_ports = row;

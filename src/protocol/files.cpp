@@ -70,19 +70,24 @@ constexpr std::int64_t kBig = std::int64_t{1} << 62;
 
 struct TextKey {
   std::string_view name;
-  std::string ShimConfig::*member;
+  std::string ShimConfig::* member;
 };
 constexpr TextKey kTextKeys[] = {
-    {"container_id", &ShimConfig::container_id},     {"bundle", &ShimConfig::bundle},
-    {"runtime_path", &ShimConfig::runtime_path},     {"runtime_root", &ShimConfig::runtime_root},
-    {"log_path", &ShimConfig::log_path},             {"log_attrs", &ShimConfig::log_attrs},
-    {"cgroup_memory", &ShimConfig::cgroup_memory},   {"cgroup_freezer", &ShimConfig::cgroup_freezer},
-    {"cgroup_procs", &ShimConfig::cgroup_procs},     {"names", &ShimConfig::names},
+    {"container_id", &ShimConfig::container_id},
+    {"bundle", &ShimConfig::bundle},
+    {"runtime_path", &ShimConfig::runtime_path},
+    {"runtime_root", &ShimConfig::runtime_root},
+    {"log_path", &ShimConfig::log_path},
+    {"log_attrs", &ShimConfig::log_attrs},
+    {"cgroup_memory", &ShimConfig::cgroup_memory},
+    {"cgroup_freezer", &ShimConfig::cgroup_freezer},
+    {"cgroup_procs", &ShimConfig::cgroup_procs},
+    {"names", &ShimConfig::names},
     {"netns", &ShimConfig::netns},
 };
 struct FlagKey {
   std::string_view name;
-  bool ShimConfig::*member;
+  bool ShimConfig::* member;
 };
 constexpr FlagKey kFlagKeys[] = {
     {"direct", &ShimConfig::direct},
@@ -127,8 +132,8 @@ std::string render_config(const ShimConfig& config) {
   put_line(out, "runtime_timeout_ms", config.runtime_timeout_ms);
   if (config.oom_score_adj) put_line(out, "oom_score_adj", *config.oom_score_adj);
   for (const PublishedPort& port : config.ports)
-    put_line(out, "port", port.proto + ' ' + port.target_ip + ' ' + std::to_string(port.target_port) +
-                              (port.serve ? " 1" : " 0"));
+    put_line(out, "port",
+             port.proto + ' ' + port.target_ip + ' ' + std::to_string(port.target_port) + (port.serve ? " 1" : " 0"));
   return out;
 }
 

@@ -24,15 +24,16 @@ char* buffer() {
 
 std::uint64_t random_number() {
   std::uint64_t out = 0;
-  while (::getrandom(&out, sizeof out, 0) < 0 && errno == EINTR) {}
+  while (::getrandom(&out, sizeof out, 0) < 0 && errno == EINTR) {
+  }
   return out;
 }
 
 bool Forwarder::forward(std::string_view query, bool tcp, const std::vector<Upstream>& servers, Done done) {
   if (pending_.size() >= kMaxPending) return false;
   auto pending = std::make_unique<Pending>();
-  pending->client_id = static_cast<std::uint16_t>(static_cast<unsigned char>(query[0]) << 8 |
-                                                  static_cast<unsigned char>(query[1]));
+  pending->client_id =
+      static_cast<std::uint16_t>(static_cast<unsigned char>(query[0]) << 8 | static_cast<unsigned char>(query[1]));
   pending->tcp = tcp;
   std::string message(query);
   set_id(message, static_cast<std::uint16_t>(random_number()));
@@ -76,8 +77,8 @@ bool Forwarder::ask(std::uint64_t id, Pending& pending, const Upstream& server) 
     return false;
   pending.deadline = Clock::now() + (pending.next < pending.servers.size() ? kPatience : kLastPatience);
   if (pending.tcp) {
-    pending.watch = loop_.watch(pending.socket.get(), EPOLLOUT,
-                                [this, id](std::uint32_t events) { on_stream(id, events); });
+    pending.watch =
+        loop_.watch(pending.socket.get(), EPOLLOUT, [this, id](std::uint32_t events) { on_stream(id, events); });
   } else {
     pending.watch = loop_.watch(pending.socket.get(), EPOLLIN, [this, id](std::uint32_t) { on_datagram(id); });
   }
@@ -117,8 +118,8 @@ void Forwarder::on_stream(std::uint64_t id, std::uint32_t events) {
   std::string& received = pending.received;
   received.append(buffer(), static_cast<std::size_t>(got));
   if (received.size() < 2) return;
-  const std::size_t length = static_cast<std::size_t>(static_cast<unsigned char>(received[0])) << 8 |
-                             static_cast<unsigned char>(received[1]);
+  const std::size_t length =
+      static_cast<std::size_t>(static_cast<unsigned char>(received[0])) << 8 | static_cast<unsigned char>(received[1]);
   if (received.size() < 2 + length) return;
   const std::string answer = received.substr(2, length);
   received.erase(0, 2 + length);

@@ -81,7 +81,7 @@ void WatchedFile::unmap() noexcept {
 }
 
 bool WatchedFile::refresh() {
-  struct stat now {};
+  struct stat now{};
   if (::stat(path_.c_str(), &now) != 0) now = {};
   if (same_file(now, seen_)) return false;
   const sys::Fd file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
@@ -217,7 +217,7 @@ std::vector<Upstream> Names::upstreams() {
 
 // Read and not mapped: people edit this file in place.
 const std::vector<std::string>& HostServers::now() {
-  struct stat current {};
+  struct stat current{};
   if (::stat(path_.c_str(), &current) != 0) current = {};
   if (same_file(current, seen_)) return servers_;
   seen_ = current;

@@ -30,7 +30,7 @@ class WatchedFile {
  private:
   void unmap() noexcept;
   sys::Path path_;
-  struct stat seen_ {};
+  struct stat seen_{};
   const char* data_ = nullptr;
   std::size_t size_ = 0;
 };
@@ -62,7 +62,7 @@ class HostServers {
 
  private:
   sys::Path path_;
-  struct stat seen_ {};
+  struct stat seen_{};
   std::vector<std::string> servers_;
 };
 

@@ -97,7 +97,9 @@ void NameServer::read_client(std::uint64_t id) {
 void NameServer::next_question(std::uint64_t id) {
   Client& client = *clients_.at(id);
   if (client.busy || !client.output.empty()) return;
-  const auto byte = [&](std::size_t at) { return static_cast<std::size_t>(static_cast<unsigned char>(client.input[at])); };
+  const auto byte = [&](std::size_t at) {
+    return static_cast<std::size_t>(static_cast<unsigned char>(client.input[at]));
+  };
   const std::size_t length = client.input.size() < 2 ? kMaxMessage : byte(0) << 8 | byte(1);
   if (client.input.size() < 2 || client.input.size() < 2 + length) return client.watch.change(EPOLLIN);
   const std::string message = client.input.substr(2, length);
@@ -181,8 +183,8 @@ void NameServer::pass_on(std::string_view message, const Query& query, bool tcp,
   const std::string failed = render_failure(message, Rcode::server_failure);
   const std::vector<Upstream> servers = names_->upstreams();
   if (servers.empty()) return send(failed);
-  const bool accepted = forwarder_->forward(
-      message, tcp, servers, [send, failed, limit = query.limit(tcp)](std::string_view answer) {
+  const bool accepted =
+      forwarder_->forward(message, tcp, servers, [send, failed, limit = query.limit(tcp)](std::string_view answer) {
         if (answer.empty()) return send(failed);
         if (answer.size() > limit) return send(truncated(answer));
         send(answer);

@@ -102,8 +102,9 @@ class Upstreams {
  public:
   enum class Way { answer, fail, silent, large };
   Upstreams(const char* ip, Way way, const char* answer = "192.0.2.1")
-      : way_(way), answer_(answer), udp_(bound(ip, 53, SOCK_DGRAM)), tcp_(bound(ip, 53, SOCK_STREAM)),
-        thread_([this] { serve(); }) {}
+      : way_(way), answer_(answer), udp_(bound(ip, 53, SOCK_DGRAM)), tcp_(bound(ip, 53, SOCK_STREAM)), thread_([this] {
+          serve();
+        }) {}
   ~Upstreams() {
     stop_ = true;
     thread_.join();
@@ -166,9 +167,10 @@ class DnsServer : public ::testing::Test {
     std::filesystem::create_directories(directory_ / "networks");
     std::filesystem::create_directories(directory_ / "containers");
     sys::create_netns(netns_, loopback_up);
-    write("networks/n1", "gantry-names 1 Blue\n"
-                         "a db 10.0.0.3\na db 10.0.0.4\na db 10.0.0.5\na web 10.0.0.2\na web fd00::2\n"
-                         "p 10.0.0.2 web\np fd00::2 web\n");
+    write("networks/n1",
+          "gantry-names 1 Blue\n"
+          "a db 10.0.0.3\na db 10.0.0.4\na db 10.0.0.5\na web 10.0.0.2\na web fd00::2\n"
+          "p 10.0.0.2 web\np fd00::2 web\n");
     write("networks/n2", "gantry-names 1 red\na only.here 10.1.0.9\na web 10.1.0.2\np 10.1.0.2 web\n");
     configure("host-servers " + (directory_ / "resolv.conf").string() + "\nexternal 1\n");
     write("resolv.conf", "nameserver 127.0.0.1\n");
@@ -330,7 +332,8 @@ TEST_F(DnsServer, WithoutAWayOutTheHostsServersAreNotAskedAndTheContainersOwnAre
   EXPECT_EQ(ask("example.org").code, 2);
   EXPECT_EQ(host.asked(), 0);
   std::unique_ptr<Upstreams> inside;
-  sys::enter_netns(netns_, [&] { inside = std::make_unique<Upstreams>("127.0.0.9", Upstreams::Way::answer, "192.0.2.9"); });
+  sys::enter_netns(netns_,
+                   [&] { inside = std::make_unique<Upstreams>("127.0.0.9", Upstreams::Way::answer, "192.0.2.9"); });
   configure("server 127.0.0.11\nserver 127.0.0.9\n");
   EXPECT_EQ(ask("example.org").answers, Texts{"192.0.2.9"});
   EXPECT_EQ(host.asked(), 0);

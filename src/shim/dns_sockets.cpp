@@ -26,9 +26,7 @@ constexpr std::int32_t kAfterTracking = 300;
 constexpr int kBacklog = 64;
 constexpr int kReceiveBuffer = 1 << 20;
 
-std::string be16(std::uint16_t value) {
-  return {static_cast<char>(value >> 8), static_cast<char>(value & 0xff)};
-}
+std::string be16(std::uint16_t value) { return {static_cast<char>(value >> 8), static_cast<char>(value & 0xff)}; }
 
 /// Packets from or to our address, of one protocol and port, get another port. The offsets are those of the IPv4 and of
 /// the UDP and TCP headers.

@@ -169,9 +169,7 @@ void Server::dispatch(const Message& request, const Reply& reply) {
     case Type::pids: return container_.pids(reply);
     case Type::wait_oom: return container_.wait_oom(request.number(Tag::seen), reply);
     case Type::shutdown: return shutdown(reply);
-    case Type::serve_names:
-      names_.serve(request.text(Tag::netns), request.text(Tag::names));
-      return reply.ok();
+    case Type::serve_names: names_.serve(request.text(Tag::netns), request.text(Tag::names)); return reply.ok();
     case Type::reopen_log:
     case Type::set_log_options:
     case Type::clear_log: return dispatch_log(request, reply);
@@ -185,7 +183,8 @@ void Server::dispatch(const Message& request, const Reply& reply) {
     case Type::ok:
     case Type::error: break;
   }
-  reply.fail(ErrorCode::unsupported, "this shim does not know request " + std::to_string(static_cast<int>(request.type())));
+  reply.fail(ErrorCode::unsupported,
+             "this shim does not know request " + std::to_string(static_cast<int>(request.type())));
 }
 
 void Server::dispatch_log(const Message& request, const Reply& reply) {
