@@ -29,21 +29,6 @@ void require_own_network(const Container& container, const network::NetworkInfo&
                 "container cannot be connected to multiple networks with one of the networks in private (none) mode");
 }
 
-network::EndpointSettings to_network(const model::EndpointSettings& from) {
-  network::EndpointSettings to;
-  if (from.IPAMConfig) {
-    to.ipv4_address = from.IPAMConfig->IPv4Address.value_or("");
-    to.ipv6_address = from.IPAMConfig->IPv6Address.value_or("");
-    to.link_local_ips = from.IPAMConfig->LinkLocalIPs.value_or(std::vector<std::string>{});
-  }
-  to.links = from.Links.value_or(std::vector<std::string>{});
-  to.aliases = from.Aliases.value_or(std::vector<std::string>{});
-  to.mac_address = from.MacAddress;
-  to.driver_opts = from.DriverOpts.value_or(json::StringMap{});
-  to.gw_priority = static_cast<int>(from.GwPriority);
-  return to;
-}
-
 void require_alive(const Container& container, const std::string& reference) {
   if (container.removed) throw no_such_container(reference);
   if (container.removing || container.state.dead)
@@ -72,7 +57,7 @@ Task<void> NetworkLinks::connect_steps(async::OperationPtr op, ContainerPtr cont
                                        model::EndpointSettings settings) {
   op->step("writing the container's row");
   op->undo([this, container, before = container->networks] { return put_back(container, before); });
-  const network::EndpointSettings wanted = to_network(settings);
+  const network::EndpointSettings wanted = to_network_settings(settings);
   const std::string entry = find_entry(*container, network);
   container->networks[entry.empty() ? network.name : entry] = std::move(settings);
   network::AttachRequest request = make_attach_request(*container, services_.paths.container(container->id.str()));

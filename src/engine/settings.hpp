@@ -32,6 +32,8 @@ std::vector<runtime::Ulimit> to_runtime_ulimits(const model::Resources& resource
 /// "no", "always", "unless-stopped", "on-failure"; fills in "no".
 void validate_restart_policy(model::RestartPolicy& policy, bool auto_remove);
 
+/// One network's settings in the network module's terms.
+network::EndpointSettings to_network_settings(const model::EndpointSettings& from);
 /// What the network module needs of a container.
 network::AttachRequest make_attach_request(const Container& container, const sys::Path& directory);
 

@@ -280,6 +280,21 @@ protocol::LogOptions json_file_options(const model::LogConfig& config) {
   return options;
 }
 
+network::EndpointSettings to_network_settings(const model::EndpointSettings& from) {
+  network::EndpointSettings to;
+  if (from.IPAMConfig) {
+    to.ipv4_address = from.IPAMConfig->IPv4Address.value_or("");
+    to.ipv6_address = from.IPAMConfig->IPv6Address.value_or("");
+    to.link_local_ips = from.IPAMConfig->LinkLocalIPs.value_or(std::vector<std::string>{});
+  }
+  to.links = from.Links.value_or(std::vector<std::string>{});
+  to.aliases = from.Aliases.value_or(std::vector<std::string>{});
+  to.mac_address = from.MacAddress;
+  to.driver_opts = from.DriverOpts.value_or(json::StringMap{});
+  to.gw_priority = static_cast<int>(from.GwPriority);
+  return to;
+}
+
 network::AttachRequest make_attach_request(const Container& c, const sys::Path& directory) {
   network::AttachRequest request;
   request.container_id = c.id.str();
@@ -287,20 +302,8 @@ network::AttachRequest make_attach_request(const Container& c, const sys::Path& 
   request.hostname = c.config.Hostname;
   request.domainname = c.config.Domainname;
   request.network_mode = c.config.NetworkDisabled.value_or(false) ? "none" : c.network_mode();
-  for (const auto& [name, from] : c.networks) {
-    network::EndpointSettings to;
-    if (from.IPAMConfig) {
-      to.ipv4_address = from.IPAMConfig->IPv4Address.value_or("");
-      to.ipv6_address = from.IPAMConfig->IPv6Address.value_or("");
-      to.link_local_ips = from.IPAMConfig->LinkLocalIPs.value_or(std::vector<std::string>{});
-    }
-    to.links = from.Links.value_or(std::vector<std::string>{});
-    to.aliases = from.Aliases.value_or(std::vector<std::string>{});
-    to.mac_address = from.MacAddress;
-    to.driver_opts = from.DriverOpts.value_or(json::StringMap{});
-    to.gw_priority = static_cast<int>(from.GwPriority);
-    request.networks.emplace(name == "default" ? "bridge" : name, std::move(to));
-  }
+  for (const auto& [name, settings] : c.networks)
+    request.networks.emplace(name == "default" ? "bridge" : name, to_network_settings(settings));
   if (c.config.ExposedPorts)
     for (const auto& [port, _] : *c.config.ExposedPorts) request.exposed_ports.push_back(port);
   if (c.host.PortBindings)

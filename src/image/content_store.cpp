@@ -8,13 +8,13 @@
 
 #include <fmt/format.h>
 
+#include "async/shield.hpp"
 #include "base/error.hpp"
 #include "base/failpoint.hpp"
 #include "base/ids.hpp"
 #include "base/text.hpp"
 #include "db/sqlite.hpp"
 #include "image/digest.hpp"
-#include "image/uninterrupted.hpp"
 #include "sys/file.hpp"
 
 namespace gantry::image {
@@ -200,7 +200,7 @@ Stored store_blocking(Ingest& ingest, const sys::Paths& paths, const std::string
 Task<std::string> ContentStore::commit(std::shared_ptr<Ingest> ingest, std::string digest, std::int64_t size) {
   while (digest.empty() ? !removing_.empty() : removing_.contains(digest)) co_await removed_.wait();
   // A file without its row would stay until the next start.
-  co_return co_await uninterrupted(commit_steps(std::move(ingest), std::move(digest), size));
+  co_return co_await async::shielded(commit_steps(std::move(ingest), std::move(digest), size));
 }
 
 Task<std::string> ContentStore::commit_steps(std::shared_ptr<Ingest> ingest, std::string digest, std::int64_t size) {
@@ -251,12 +251,12 @@ Task<std::int64_t> ContentStore::remove_unreferenced(std::set<std::string> used)
     freed += size;
   }
   if (dead.empty()) co_return 0;
-  co_await uninterrupted(remove_files(std::move(dead)));
+  co_await async::shielded(remove_files(std::move(dead)));
   co_return freed;
 }
 
 Task<void> ContentStore::remove(std::string digest) {
-  if (contains(digest)) co_await uninterrupted(remove_files({digest}));
+  if (contains(digest)) co_await async::shielded(remove_files({digest}));
 }
 
 Task<void> ContentStore::remove_files(std::vector<std::string> digests) {

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "async/shield.hpp"
 #include "base/error.hpp"
 #include "base/failpoint.hpp"
 #include "base/log.hpp"
@@ -9,7 +10,6 @@
 #include "image/images.hpp"
 #include "image/prune_filter.hpp"
 #include "image/record.hpp"
-#include "image/uninterrupted.hpp"
 
 namespace gantry::image {
 namespace {
@@ -44,10 +44,10 @@ Task<std::vector<Removed>> Images::remove(std::string ref, RemoveOptions options
   std::vector<Removed> removed;
   {
     const auto lock = co_await writes_.lock("image.remove");
-    removed = co_await uninterrupted(remove_locked(std::move(ref), options));
+    removed = co_await async::shielded(remove_locked(std::move(ref), options));
   }
   const bool deleted = std::any_of(removed.begin(), removed.end(), [](const Removed& r) { return !r.deleted.empty(); });
-  if (deleted) co_await uninterrupted(sweep_after_removal());
+  if (deleted) co_await async::shielded(sweep_after_removal());
   co_return removed;
 }
 
@@ -161,7 +161,7 @@ Task<PruneReport> Images::prune(Filters filters) {
       for (Removed& r : co_await delete_record(id)) report.removed.push_back(std::move(r));
     }
   }
-  report.space_reclaimed = co_await uninterrupted(collect_garbage());
+  report.space_reclaimed = co_await async::shielded(collect_garbage());
   events_.publish("image", "prune", "", {{"reclaimed", std::to_string(report.space_reclaimed)}});
   co_return report;
 }
