@@ -25,8 +25,7 @@ endif()
 # mostly its own program.
 target_link_options(gantry_options INTERFACE -fuse-ld=lld-19 -Wl,--gc-sections,--icf=safe -Wl,-z,pack-relative-relocs)
 
-# Relative paths, so that another checkout of the same sources finds what this one compiled.
 find_program(CCACHE ccache)
 if(CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
 endif()
