@@ -164,7 +164,9 @@ class World : public ::testing::Test {
     if (std::filesystem::exists(options.netns_directory))
       for (const auto& name : sys::list_directory(options.netns_directory))
         sys::remove_netns(options.netns_directory / name);
-    shell("ip link del gt0; nft delete table ip gantry-test; nft delete table ip6 gantry-test");
+    // The host is the whole process's: the next test must not find this one's networks on it.
+    shell("for bridge in $(ip -o link show type bridge | cut -d: -f2); do ip link del $bridge; done");
+    shell("nft delete table ip gantry-test; nft delete table ip6 gantry-test");
     std::filesystem::remove_all(directory);
   }
 
