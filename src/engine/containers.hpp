@@ -69,6 +69,7 @@ class Containers {
   Task<void> prepare_content(ContainerPtr container);
   Task<void> fill_volumes(ContainerPtr container);
   Task<void> remove_directories(ContainerPtr container);
+  Task<void> remove_volumes(std::vector<std::string> names);
   Task<void> remove_steps(async::OperationPtr op, ContainerPtr container, RemoveOptions options);
 
   Services& services_;

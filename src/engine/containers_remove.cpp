@@ -4,6 +4,7 @@
 
 #include "async/shield.hpp"
 #include "base/failpoint.hpp"
+#include "base/log.hpp"
 #include "base/text.hpp"
 #include "engine/containers.hpp"
 #include "engine/lifecycle.hpp"
@@ -70,16 +71,22 @@ Task<void> Containers::remove_steps(async::OperationPtr op, ContainerPtr contain
   FAILPOINT("remove.before_row");
   op->step("removing the container's row");
   co_await store_.remove(container);
+  FAILPOINT("remove.after_row");
+  if (options.volumes) co_await remove_volumes(volumes);
+  // Last, because whoever waits for the removal may look for the volumes next.
   container->removed = true;
   lifecycle_.publish(*container, "destroy");
   container->changed.notify();
-  if (!options.volumes) co_return;
-  for (const std::string& name : volumes) {
+}
+
+/// What cannot be removed stays as an unused volume, which prune finds: the container itself is gone.
+Task<void> Containers::remove_volumes(std::vector<std::string> names) {
+  for (const std::string& name : names) {
     try {
       co_await services_.volumes.remove(name, true);
     } catch (const Error& e) {
       // Another container may use it through --volumes-from.
-      if (e.code() != Errc::conflict) throw;
+      if (e.code() != Errc::conflict) log::warning("volume {}: {}", name, e.message());
     }
   }
 }
