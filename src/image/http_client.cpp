@@ -180,6 +180,7 @@ bool is_loopback(const std::string& host) {
   return host == "localhost" || host.starts_with("127.") || host == "::1" || host == "[::1]";
 }
 
+/// Sets it in every case: libcurl's own look at the environment passes over HTTP_PROXY.
 void set_proxy(Transfer& t) {
   const ProxySettings& p = t.request.proxy;
   const auto url = parse_url(t.request.url);
@@ -187,7 +188,6 @@ void set_proxy(Transfer& t) {
     curl_easy_setopt(t.easy, CURLOPT_PROXY, "");
     return;
   }
-  if (p.http_proxy.empty() && p.https_proxy.empty() && p.no_proxy.empty()) return;
   const bool https = url && url->scheme == "https";
   curl_easy_setopt(t.easy, CURLOPT_PROXY, (https ? p.https_proxy : p.http_proxy).c_str());
   curl_easy_setopt(t.easy, CURLOPT_NOPROXY, p.no_proxy.c_str());
@@ -311,7 +311,11 @@ void describe(Transfer& t, CURLcode code) {
       return set_failure(t, Failure::tls, fmt::format("tls: failed to verify certificate: x509: {}", t.error_text));
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CERTPROBLEM:
-    case CURLE_SSL_CACERT_BADFILE: return set_failure(t, Failure::tls, fmt::format("tls: {}", t.error_text));
+    case CURLE_SSL_CACERT_BADFILE:
+      // OpenSSL's word for an answer in plain text; the text is the one that people look up.
+      if (std::string_view(t.error_text).find("wrong version number") != std::string_view::npos)
+        return set_failure(t, Failure::tls, "http: server gave HTTP response to HTTPS client");
+      return set_failure(t, Failure::tls, fmt::format("tls: {}", t.error_text));
     case CURLE_PARTIAL_FILE:
     case CURLE_GOT_NOTHING:
     case CURLE_RECV_ERROR:

@@ -24,7 +24,7 @@ struct TlsSettings {
 };
 
 struct ProxySettings {
-  std::string http_proxy;  // all empty: what the environment says
+  std::string http_proxy;  // empty: none
   std::string https_proxy;
   std::string no_proxy;
 };

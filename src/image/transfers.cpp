@@ -1,5 +1,7 @@
 #include "image/transfers.hpp"
 
+#include <cstdlib>
+
 #include <sys/utsname.h>
 
 #include <fmt/format.h>
@@ -25,11 +27,20 @@ std::string make_user_agent() {
                      host_platform().architecture);
 }
 
+/// What is configured, else the environment's HTTP_PROXY and so on, in either case of letters.
+std::string proxy_setting(const std::string& configured, const char* variable) {
+  if (!configured.empty()) return configured;
+  for (const std::string& name : {std::string(variable), to_lower(variable)})
+    if (const char* value = std::getenv(name.c_str())) return value;
+  return {};
+}
+
 RegistrySettings registry_settings(const config::Config& config) {
   RegistrySettings out;
   out.mirrors = config.registry_mirrors;
   out.insecure = config.insecure_registries;
-  out.proxy = {config.http_proxy, config.https_proxy, config.no_proxy};
+  out.proxy = {proxy_setting(config.http_proxy, "HTTP_PROXY"), proxy_setting(config.https_proxy, "HTTPS_PROXY"),
+               proxy_setting(config.no_proxy, "NO_PROXY")};
   out.user_agent = make_user_agent();
   return out;
 }
