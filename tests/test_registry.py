@@ -187,11 +187,12 @@ def test_docker_hub_is_asked_for_what_the_mirrors_lack(configured, fake, authori
 
 @pytest.mark.gantry_only
 def test_the_password_of_docker_hub_is_not_for_mirrors(configured, fake):
-    mirror = fake()
-    mirror.serve("library/app", "1", an_image())
-    mirror.intercept = lambda request: "Authorization" not in request.headers and request.path != "/v2/" and None
-    engine = configured(config={"registry-mirrors": [f"http://{mirror.host}"]})
+    mirror, open_to_all = fake(), fake()
+    mirror.intercept = lambda request: request.reply(401, WWW_Authenticate='Basic realm="tests"')
+    open_to_all.serve("library/app", "1", an_image())
+    engine = configured(config={"registry-mirrors": [f"http://{mirror.host}", f"http://{open_to_all.host}"]})
     pulled(engine.api(), "app", auth={"username": "me", "password": "secret"})
+    assert mirror.paths("/manifests/")
     assert not [headers for headers in mirror.headers() if "Authorization" in headers]
 
 
