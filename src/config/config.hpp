@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -148,6 +149,11 @@ struct Config {
   std::string bridge_accept_fwmark;
   std::string firewall_backend;  // empty or nftables
   bool userland_proxy = true;    // reach published ports over loopback (the shim relays)
+
+  /// systemd makes the containers' cgroups.
+  bool systemd_cgroups() const {
+    return std::ranges::find(exec_opts, "native.cgroupdriver=systemd") != exec_opts.end();
+  }
 
   bool operator==(const Config&) const = default;
 };

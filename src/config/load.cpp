@@ -275,7 +275,7 @@ class Loader {
 
   void check_host() {
     const Config& config = result_.config;
-    bool systemd_cgroups = std::ranges::find(config.exec_opts, "native.cgroupdriver=systemd") != config.exec_opts.end();
+    const bool systemd_cgroups = config.systemd_cgroups();
     if (systemd_cgroups && !host_.systemd_running)
       refuse("exec-opts", "native.cgroupdriver=systemd: systemd is not the init system of this host",
              "native.cgroupdriver=cgroupfs");

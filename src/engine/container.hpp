@@ -112,6 +112,10 @@ struct Container {
   const std::map<std::string, std::string>& labels() const;
   bool tty() const noexcept { return config.Tty; }
   std::string network_mode() const { return host.NetworkMode.empty() ? "bridge" : host.NetworkMode; }
+  /// Its own, or the daemon's.
+  const std::string& cgroup_parent(const std::string& of_daemon) const noexcept {
+    return host.CgroupParent.empty() ? of_daemon : host.CgroupParent;
+  }
   /// "healthy", "unhealthy", "starting"; "none" without a health check. Not healthy when it does not run, as in Docker.
   std::string_view health_text() const noexcept;
   /// "Up 3 minutes", "Exited (0) 2 days ago" …: the text of `docker ps`.

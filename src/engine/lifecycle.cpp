@@ -23,8 +23,8 @@ void Lifecycle::publish(const Container& container, std::string action, std::map
 }
 
 std::string Lifecycle::cgroup_of(const Container& container) const {
-  const std::string& own = container.host.CgroupParent;
-  return runtime::cgroups_path(own.empty() ? services_.config.cgroup_parent : own, container.id.str(), false);
+  return runtime::cgroup_directory(container.cgroup_parent(services_.config.cgroup_parent), container.id.str(),
+                                   services_.config.systemd_cgroups());
 }
 
 /// A state that could not be written is written by the next change, or found out anew by recover(): what runs is never

@@ -11,6 +11,7 @@
 #include "engine/messages.hpp"
 #include "engine/settings.hpp"
 #include "engine/spec_builder.hpp"
+#include "runtime/limits.hpp"
 #include "sys/mount.hpp"
 
 namespace gantry::engine {
@@ -192,7 +193,8 @@ Task<void> Lifecycle::write_bundle(ContainerPtr container, const network::Attach
   if (container->host.IpcMode == "shareable") in->shm_source = shm_directory(services_.paths, id);
   if (container->host.Init.value_or(services_.config.init) && container->host.PidMode.empty())
     in->init_path = services_.host.init.path;
-  in->cgroups_path = cgroup_of(*container);
+  in->cgroups_path = runtime::cgroups_path(container->cgroup_parent(services_.config.cgroup_parent), id,
+                                           services_.config.systemd_cgroups());
   for (const auto& [name, limit] : services_.config.default_ulimits)
     in->default_ulimits.push_back({name, limit.soft, limit.hard});
   in->daemon_seccomp_unconfined = services_.config.seccomp_profile == "unconfined";
@@ -226,6 +228,7 @@ protocol::ShimConfig Lifecycle::shim_config(const Container& container) const {
   } else {
     config.runtime_path = services_.host.runc.path.empty() ? "runc" : services_.host.runc.path;
   }
+  if (services_.config.systemd_cgroups()) config.runtime_args.emplace_back("--systemd-cgroup");
   config.runtime_root =
       (services_.paths.exec_root / "runtime" / (runtime == "io.containerd.runc.v2" ? "runc" : runtime)).string();
   config.tty = container.config.Tty;

@@ -180,7 +180,7 @@ std::vector<std::string> validate_host_config(const ContainerConfig& config, Hos
   if (host.OomScoreAdj < -1000 || host.OomScoreAdj > 1000)
     invalid(fmt::format("Invalid value {}, range for oom score adj is [-1000, 1000]", host.OomScoreAdj));
   runtime::validate_ulimits(to_runtime_ulimits(host));
-  runtime::validate_cgroup_parent(host.CgroupParent, false);
+  runtime::validate_cgroup_parent(host.CgroupParent, daemon.systemd_cgroups());
   if (host.Annotations && host.Annotations->contains(""))
     invalid("invalid Annotations: the empty string is not permitted as an annotation key");
   if (host.Sysctls) {

@@ -76,9 +76,9 @@ Task<StatsSample> StatsReader::read_now(ContainerPtr container) const {
   StatsSample sample;
   if (container->state.running && container->shim) {
     Target target;
-    const std::string& parent = container->host.CgroupParent;
-    target.group =
-        runtime::cgroups_path(parent.empty() ? services_.config.cgroup_parent : parent, container->id.str(), false);
+    const config::Config& config = services_.config;
+    target.group = runtime::cgroup_directory(container->cgroup_parent(config.cgroup_parent), container->id.str(),
+                                             config.systemd_cgroups());
     target.pid = container->state.pid;
     const network::Attachment* attachment = services_.networks.find_attachment(container->id.str());
     target.own_network = attachment != nullptr && attachment->kind != network::SandboxKind::host;

@@ -129,7 +129,8 @@ void SystemInfoSource::put_limits(SystemInfo& info) const {
   info.OomKillDisable = host.oom_kill_disable;
   // The network module may have switched it on since the machine was looked at. Reading it never waits.
   info.IPv4Forwarding = sys::try_read_small("/proc/sys/net/ipv4/ip_forward").value_or("0").starts_with('1');
-  info.CgroupDriver = host.cgroup.mode == sys::CgroupMode::none ? "none" : "cgroupfs";
+  const bool cgroups = host.cgroup.mode != sys::CgroupMode::none;
+  info.CgroupDriver = !cgroups ? "none" : services_.config.systemd_cgroups() ? "systemd" : "cgroupfs";
   info.CgroupVersion = host.cgroup.is_v2() ? "2" : "1";
 }
 

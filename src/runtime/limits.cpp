@@ -13,6 +13,9 @@ namespace {
 
 constexpr std::int64_t kMinimumMemory = 6 << 20;
 constexpr unsigned kMaxCpu = 8191;
+constexpr std::string_view kSlice = ".slice";
+constexpr std::string_view kRootSlice = "-.slice";
+constexpr std::string_view kDefaultSlice = "system.slice";
 constexpr std::string_view kNotMounted = "or the cgroup is not mounted.";
 
 template <class... Args>
@@ -153,6 +156,14 @@ void check_blkio(Resources& r, const HostFacts& facts, Warnings& warnings) {
                       "Block I/O IOPS write limit", warnings);
 }
 
+/// "a-b.slice" is a slice inside "a.slice"; "-.slice" is the root. Source: systemd.slice(5).
+bool is_slice(const std::string& name) {
+  if (!name.ends_with(kSlice) || name.find('/') != std::string::npos) return false;
+  if (name == kRootSlice) return true;
+  const auto parts = split(name.substr(0, name.size() - kSlice.size()), '-');
+  return std::ranges::find(parts, "") == parts.end();
+}
+
 }  // namespace
 
 std::vector<std::string> validate_resources(Resources& resources, const HostFacts& facts, LimitsPurpose purpose) {
@@ -275,16 +286,28 @@ void validate_cgroup_parent(const std::string& parent, bool systemd) {
     if (part == ".." || part.size() > 255) reject("invalid cgroup-parent: {}", quote(parent));
   if (parent.size() > 1024 || parent.find_first_not_of('/') == std::string::npos)
     reject("invalid cgroup-parent: {}", quote(parent));
-  if (systemd && (!parent.ends_with(".slice") || parent.find('/') != std::string::npos))
+  if (systemd && !is_slice(parent))
     reject("cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"");
 }
 
 std::string cgroups_path(const std::string& parent, const std::string& id, bool systemd) {
-  if (systemd) return fmt::format("{}:docker:{}", parent.empty() ? "system.slice" : parent, id);
+  if (systemd) return fmt::format("{}:docker:{}", parent.empty() ? kDefaultSlice : parent, id);
   std::string path;
   for (const std::string& part : split(parent.empty() ? "/docker" : parent, '/'))
     if (!part.empty() && part != ".") path += "/" + part;
   return path + "/" + id;
+}
+
+std::string cgroup_directory(const std::string& parent, const std::string& id, bool systemd) {
+  const std::string slice = parent.empty() ? std::string(kDefaultSlice) : parent;
+  if (!systemd || !is_slice(slice)) return cgroups_path(parent, id, false);
+  std::string path, prefix;
+  if (slice != kRootSlice)
+    for (const std::string& part : split(slice.substr(0, slice.size() - kSlice.size()), '-')) {
+      prefix += (prefix.empty() ? "" : "-") + part;
+      path += fmt::format("/{}{}", prefix, kSlice);
+    }
+  return fmt::format("{}/docker-{}.scope", path, id);
 }
 
 std::optional<std::vector<unsigned>> parse_cpu_list(std::string_view text) {

@@ -40,8 +40,12 @@ void validate_sysctls(const std::map<std::string, std::string>& sysctls, const S
 
 /// "/a/b" or "a/b" without "..", or "x.slice" for systemd. Throws invalid_argument.
 void validate_cgroup_parent(const std::string& parent, bool systemd);
-/// The group of a container: `<parent>/<id>`, parent "/docker" unless given; "<slice>:docker:<id>" for systemd.
+/// What config.json says of the container's group: `<parent>/<id>`, parent "/docker" unless given; for systemd
+/// "<slice>:docker:<id>", slice "system.slice" unless given.
 std::string cgroups_path(const std::string& parent, const std::string& id, bool systemd);
+/// Where that group is in the hierarchies: for systemd "/a.slice/a-b.slice/docker-<id>.scope" with parent "a-b.slice".
+/// A parent that is no slice is one from before the driver was changed: no group of systemd, so the path itself.
+std::string cgroup_directory(const std::string& parent, const std::string& id, bool systemd);
 
 /// "0-3,5" → 0,1,2,3,5. nullopt if it is not such a list or names a number above 8191.
 std::optional<std::vector<unsigned>> parse_cpu_list(std::string_view text);

@@ -151,6 +151,15 @@ TEST(Limits, SmallRulesHoldTheirBounds) {
   EXPECT_EQ(cgroups_path("", "abc", false), "/docker/abc");
   EXPECT_EQ(cgroups_path("team//a/", "abc", false), "/team/a/abc");
   EXPECT_EQ(cgroups_path("", "abc", true), "system.slice:docker:abc");
+  for (const char* bad : {"-a.slice", "a--b.slice", ".slice", "a/b.slice", "a"})
+    EXPECT_THROW(validate_cgroup_parent(bad, true), Error) << bad;
+  for (const char* good : {"", "-.slice", "a.slice", "a-b.slice"})
+    EXPECT_NO_THROW(validate_cgroup_parent(good, true)) << good;
+  EXPECT_EQ(cgroup_directory("team//a/", "abc", false), "/team/a/abc");
+  EXPECT_EQ(cgroup_directory("", "abc", true), "/system.slice/docker-abc.scope");
+  EXPECT_EQ(cgroup_directory("a-b.slice", "abc", true), "/a.slice/a-b.slice/docker-abc.scope");
+  EXPECT_EQ(cgroup_directory("-.slice", "abc", true), "/docker-abc.scope");
+  EXPECT_EQ(cgroup_directory("/team", "abc", true), "/team/abc");
   EXPECT_THROW(validate_path_list({"relative"}, "MaskedPaths"), Error);
   EXPECT_THROW(validate_path_list({"/../../etc"}, "MaskedPaths"), Error);
 }
