@@ -159,7 +159,10 @@ ProcessPolicy process_policy(const model::HostConfig& host, const std::vector<ru
   policy.capabilities = runtime::resolve_capabilities(request, facts.own_capabilities);
   policy.no_new_privileges =
       runtime::parse_security_opts(words(host.SecurityOpt), facts).no_new_privileges.value_or(daemon_no_new_privileges);
-  if (host.OomScoreAdj != 0) policy.oom_score_adj = static_cast<int>(host.OomScoreAdj);
+  // A service manager protects the daemon; that is not for containers. Only lowering takes a privilege (proc(5)).
+  const int own = facts.own_oom_score_adj;
+  const bool can_reset = own < 0 || (own > 0 && facts.own_capabilities.contains("CAP_SYS_RESOURCE"));
+  if (host.OomScoreAdj != 0 || can_reset) policy.oom_score_adj = static_cast<int>(host.OomScoreAdj);
   policy.ulimits = runtime::merge_ulimits(default_ulimits, to_runtime_ulimits(host));
   return policy;
 }

@@ -152,6 +152,7 @@ void probe_security(HostFacts& facts) {
   facts.seccomp = ::prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0 || errno != EINVAL;
   facts.apparmor =
       small_text("/sys/module/apparmor/parameters/enabled") == "Y" && has_file("/sys/kernel/security/apparmor");
+  facts.own_oom_score_adj = static_cast<int>(parse_int(small_text("/proc/self/oom_score_adj")).value_or(0));
   facts.selinux = has_file("/sys/fs/selinux/enforce");
   try {
     facts.own_capabilities = own_capabilities();

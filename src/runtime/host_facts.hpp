@@ -59,6 +59,7 @@ struct HostFacts {
   bool seccomp = false;
   bool apparmor = false;
   bool selinux = false;
+  int own_oom_score_adj = 0;               // what a container would inherit
   std::set<std::string> own_capabilities;  // "CAP_CHOWN" …: our bounding and permitted set; no container gets more
   bool recursive_read_only = false;        // mount_setattr(2), and the runtime knows "rro"
   std::vector<std::string> thermal_throttle_paths;
