@@ -7,23 +7,30 @@
 
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <boost/json/string.hpp>
 
 #include "app.hpp"
 #include "base/error.hpp"
 #include "base/failpoint.hpp"
 #include "base/log.hpp"
+#include "base/text.hpp"
 #include "config/load.hpp"
 #include "doctor/checks.hpp"
+#include "json/json.hpp"
 #include "runtime/host_facts.hpp"
 #include "sys/paths.hpp"
 
 namespace gantry {
 namespace {
 
+bool g_json_log = false;
+
+/// Messages carry what clients sent: quoted, so that nobody can write a line of his own into the log.
 void to_spdlog(log::Level level, std::string_view message) {
   static constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::debug, spdlog::level::info,
                                                           spdlog::level::warn, spdlog::level::err, spdlog::level::off};
-  spdlog::log(kLevels[static_cast<int>(level)], "{}", message);
+  const std::string quoted = g_json_log ? json::render(json::Value(boost::json::string(message))) : quote(message);
+  spdlog::log(kLevels[static_cast<int>(level)], "{}", quoted);
 }
 
 log::Level parse_level(const config::Config& config) {
@@ -35,9 +42,10 @@ log::Level parse_level(const config::Config& config) {
 
 void set_up_logging(const config::Config& config) {
   spdlog::set_default_logger(spdlog::stderr_logger_mt("gantryd"));
-  if (config.log_format == "json")
-    spdlog::set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%fZ","level":"%l","msg":"%v"})", spdlog::pattern_time_type::utc);
-  else spdlog::set_pattern("time=%Y-%m-%dT%H:%M:%S.%fZ level=%l msg=\"%v\"", spdlog::pattern_time_type::utc);
+  g_json_log = config.log_format == "json";
+  if (g_json_log)
+    spdlog::set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%fZ","level":"%l","msg":%v})", spdlog::pattern_time_type::utc);
+  else spdlog::set_pattern("time=%Y-%m-%dT%H:%M:%S.%fZ level=%l msg=%v", spdlog::pattern_time_type::utc);
   spdlog::set_level(spdlog::level::debug);
   log::set_level(parse_level(config));
   log::set_sink(to_spdlog);
