@@ -1,8 +1,11 @@
 """What an engine has left in the kernel: mounts, processes, cgroups and network interfaces."""
 
 import os
+import select
 import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 from . import private_host
@@ -64,6 +67,20 @@ def veths():
     return sorted(name for name in private_host.links() if name.startswith(("veth", "gtv")))
 
 
+def _lasting_veths(timeout=10):
+    """The kernel removes the links of a namespace after its last user has gone, in its own time (cleanup_net), and
+    says so on the route socket: what is there after that is left behind."""
+    if not veths():
+        return []
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as links:
+        links.bind((0, 1))  # RTMGRP_LINK
+        deadline = time.monotonic() + timeout
+        while (left := veths()) and (seconds := deadline - time.monotonic()) > 0:
+            if select.select([links], [], [], seconds)[0]:
+                links.recv(65536)
+    return left
+
+
 def report(engine, idle=()):
     """What is there although no container runs. `idle` names mounts that an idle engine keeps."""
     found = []
@@ -73,7 +90,7 @@ def report(engine, idle=()):
         found += [f"process {pid}: {command}" for pid, command in processes(engine).items()]
     # The parent itself may stay while the engine runs.
     found += [f"cgroup {path}" for path in cgroups(engine) if path.name != engine.name]
-    found += [f"interface {name}" for name in veths()]
+    found += [f"interface {name}" for name in _lasting_veths()]
     return found
 
 
