@@ -1,14 +1,17 @@
 # gantry_module(NAME [DEPS module...] [LIBS library...])
 #
 # Makes the static library gantry_NAME from every .cpp of src/NAME except tests, and the test program
-# gantry_NAME_test from its *_test.cpp. A module sees only the modules it names, so the direction of dependencies
+# gantry_NAME_test from its *_test.cpp. With GANTRY_FUZZ each x_fuzz.cpp becomes the fuzz target gantry_NAME_x_fuzz
+# (scripts/fuzz runs them). A module sees only the modules it names, so the direction of dependencies
 # (tools/layers.txt) is also enforced by the linker.
 function(gantry_module name)
   cmake_parse_arguments(ARG "" "" "DEPS;LIBS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cpp")
   set(tests ${sources})
-  list(FILTER sources EXCLUDE REGEX "(_test|/main)\\.cpp$")
+  set(fuzzers ${sources})
+  list(FILTER sources EXCLUDE REGEX "(_test|_fuzz|/main)\\.cpp$")
   list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
+  list(FILTER fuzzers INCLUDE REGEX "_fuzz\\.cpp$")
   if(sources)
     add_library(gantry_${name} STATIC ${sources})
     set(scope PUBLIC)
@@ -27,5 +30,14 @@ function(gantry_module name)
     target_link_libraries(gantry_${name}_test PRIVATE gantry_${name} GTest::gtest GTest::gtest_main)
     add_test(NAME ${name} COMMAND gantry_${name}_test)
     set_tests_properties(${name} PROPERTIES TIMEOUT 120)
+  endif()
+  if(fuzzers AND GANTRY_FUZZ)
+    foreach(file ${fuzzers})
+      get_filename_component(stem "${file}" NAME_WE)
+      add_executable(gantry_${name}_${stem} ${file})
+      target_link_libraries(gantry_${name}_${stem} PRIVATE gantry_${name})
+      target_link_options(gantry_${name}_${stem} PRIVATE -fsanitize=fuzzer)
+      add_dependencies(fuzzers gantry_${name}_${stem})
+    endforeach()
   endif()
 endfunction()

@@ -1,6 +1,7 @@
 # Compiler flags that every target of ours shares, as the interface target gantry_options.
 option(GANTRY_TESTS "build unit tests" ON)
 set(GANTRY_SANITIZE "" CACHE STRING "value for -fsanitize=, for example address,undefined or thread")
+option(GANTRY_FUZZ "build the fuzz targets (clang)" OFF)
 
 add_library(gantry_options INTERFACE)
 target_compile_options(gantry_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror -fno-omit-frame-pointer
@@ -20,6 +21,10 @@ endif()
 if(GANTRY_SANITIZE)
   target_compile_options(gantry_options INTERFACE -fsanitize=${GANTRY_SANITIZE} -fno-sanitize-recover=all)
   target_link_options(gantry_options INTERFACE -fsanitize=${GANTRY_SANITIZE})
+endif()
+if(GANTRY_FUZZ)
+  target_compile_options(gantry_options INTERFACE -fsanitize=fuzzer-no-link)
+  add_custom_target(fuzzers)
 endif()
 # What nobody calls is left out, equal functions are kept once, relocations are packed: the daemon's resident memory is
 # mostly its own program.
