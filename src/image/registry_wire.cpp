@@ -65,6 +65,17 @@ bool is_literal_address(const std::string& host) {
   return ::inet_pton(AF_INET, host.c_str(), buffer) == 1 || ::inet_pton(AF_INET6, host.c_str(), buffer) == 1;
 }
 
+std::string next_page(std::string_view link) {
+  const auto from = link.find("/tags/list?");
+  if (from == std::string_view::npos || link.find("rel=\"next\"") == std::string_view::npos) return {};
+  const auto to = link.find('>', from);
+  if (to == std::string_view::npos) return {};
+  const std::string_view page = link.substr(from + 1, to - from - 1);
+  const bool odd = std::any_of(page.begin(), page.end(),
+                               [](unsigned char c) { return c <= ' ' || c >= 0x7f || c == '"' || c == '<'; });
+  return odd ? std::string() : std::string(page);
+}
+
 namespace {
 
 bool contains_address(std::string_view cidr, const std::string& address) {

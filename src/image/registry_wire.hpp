@@ -28,5 +28,8 @@ std::string get_string(const json::Object& object, std::string_view key);
 /// "host:5000" to "host", "[::1]:5000" to "::1".
 std::string host_without_port(std::string_view host);
 bool is_literal_address(const std::string& host);
+/// From `Link: </v2/<name>/tags/list?last=x&n=100>; rel="next"` what follows the repository's name: "tags/list?…".
+/// Empty if there is no further page.
+std::string next_page(std::string_view link);
 
 }  // namespace gantry::image

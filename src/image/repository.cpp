@@ -244,12 +244,7 @@ Task<std::vector<std::string>> Repository::list_tags() {
     if (const json::Value* list = object.if_contains("tags"); list != nullptr && list->is_array())
       for (const json::Value& tag : list->get_array())
         if (tag.is_string() && is_valid_tag(std::string_view(tag.get_string()))) tags.emplace_back(tag.get_string());
-    // Link: </v2/<name>/tags/list?last=x&n=100>; rel="next"
-    const std::string link = response.header("link");
-    const auto from = link.find("/tags/list?");
-    path = from == std::string::npos || link.find("rel=\"next\"") == std::string::npos
-               ? std::string()
-               : link.substr(from + 1, link.find('>', from) - from - 1);
+    path = next_page(response.header("link"));
   }
   co_return tags;
 }
