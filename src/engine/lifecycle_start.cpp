@@ -228,6 +228,8 @@ protocol::ShimConfig Lifecycle::shim_config(const Container& container) const {
   } else {
     config.runtime_path = services_.host.runc.path.empty() ? "runc" : services_.host.runc.path;
   }
+  const std::string program = sys::Path(config.runtime_path).filename();
+  config.direct = program == "runc" || program == "crun";
   if (services_.config.systemd_cgroups()) config.runtime_args.emplace_back("--systemd-cgroup");
   config.runtime_root =
       (services_.paths.exec_root / "runtime" / (runtime == "io.containerd.runc.v2" ? "runc" : runtime)).string();
@@ -270,10 +272,6 @@ Task<void> Lifecycle::launch(async::OperationPtr op, ContainerPtr container, net
   FAILPOINT("start.after_shim");
   runtime::ShimClient shim = co_await runtime::ShimClient::connect(directory);
 
-  op->step("creating the container");
-  const runtime::CreateResult created = co_await shim.create();
-  if (created.failure) throw StartError(render_start_failure(*created.failure, container->path));
-  FAILPOINT("start.after_create");
   container->shim = shim;
   ++container->starts;
   container->changed.notify();
@@ -289,7 +287,7 @@ Task<void> Lifecycle::launch(async::OperationPtr op, ContainerPtr container, net
   container->state.paused = false;
   container->state.oom_killed = false;
   container->state.has_been_started = true;
-  container->state.pid = created.pid;
+  container->state.pid = started.pid;
   container->state.exit_code = 0;
   container->state.started = Timestamp(std::chrono::nanoseconds(started.started_ns));
   container->state.finished = Timestamp{};

@@ -24,8 +24,7 @@ inline constexpr std::size_t kMaxFields = 1024;
 
 enum class Type : std::uint16_t {
   hello = 1,
-  create = 2,
-  start = 3,
+  start = 3,  // 2 was `create`, which is part of it now
   kill = 4,
   pause = 5,
   resume = 6,

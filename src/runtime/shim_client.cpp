@@ -93,7 +93,7 @@ Task<Message> read_message(Socket* socket) {
     header.resize(wanted);
     while (have < wanted) {
       const std::size_t got = co_await socket->async_read_some(asio::buffer(header.data() + have, wanted - have),
-                                                              asio::redirect_error(asio::use_awaitable, ec));
+                                                               asio::redirect_error(asio::use_awaitable, ec));
       if (ec == asio::error::operation_aborted) throw boost::system::system_error(ec);
       if (ec || got == 0) gone();
       have += got;
@@ -210,18 +210,6 @@ bool ShimClient::has_feature(std::string_view name) const {
   return std::find(features_.begin(), features_.end(), name) != features_.end();
 }
 
-Task<CreateResult> ShimClient::create(milliseconds limit) {
-  const Message answer = co_await call(Message(Type::create, 1), limit);
-  CreateResult result;
-  if (is_runtime_failure(answer)) {
-    result.failure = protocol::read_failure(answer);
-    co_return result;
-  }
-  require_success(answer);
-  result.pid = static_cast<pid_t>(answer.number(Tag::pid));
-  co_return result;
-}
-
 Task<StartResult> ShimClient::start(milliseconds limit) {
   const Message answer = co_await call(Message(Type::start, 1), limit);
   StartResult result;
@@ -230,6 +218,7 @@ Task<StartResult> ShimClient::start(milliseconds limit) {
     co_return result;
   }
   require_success(answer);
+  result.pid = static_cast<pid_t>(answer.number(Tag::pid));
   result.started_ns = static_cast<std::int64_t>(answer.number(Tag::started_ns));
   co_return result;
 }

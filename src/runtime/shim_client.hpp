@@ -17,8 +17,7 @@
 
 /// The daemon's end of a gantry-shim (docs/shim-protocol.md): one shim per container that was started.
 ///
-/// Life: spawn_shim_blocking → ShimClient::connect → create → attach (as many as wanted) → start → wait →
-/// remove → shutdown. A daemon that starts again finds <exec-root>/shims/<id>/ and begins at connect.
+/// Life: spawn_shim_blocking → ShimClient::connect → attach (as many as wanted) → start → wait → remove → shutdown. A daemon that starts again finds <exec-root>/shims/<id>/ and begins at connect.
 namespace gantry::runtime {
 
 using protocol::AttachRequest;
@@ -55,11 +54,8 @@ std::optional<ExitRecord> read_exit_blocking(const sys::Path& dir);
 std::optional<pid_t> find_shim_blocking(const sys::Path& dir);
 
 /// A runtime step either worked or failed in the runtime's own way; trouble with the shim itself throws.
-struct CreateResult {
-  pid_t pid = 0;
-  std::optional<RuntimeFailure> failure;
-};
 struct StartResult {
+  pid_t pid = 0;
   std::int64_t started_ns = 0;
   std::optional<RuntimeFailure> failure;
 };
@@ -110,13 +106,13 @@ class ShimClient {
   std::uint32_t version() const noexcept { return version_; }
   bool has_feature(std::string_view name) const;
 
-  Task<CreateResult> create(std::chrono::milliseconds limit = kShimRuntime);
+  /// Makes the container and runs its process. A container that failed may not be started again by the same shim.
   Task<StartResult> start(std::chrono::milliseconds limit = kShimRuntime);
   /// `exec_id` empty: the main process. `all`: every process of the container. Throws conflict if it does not run.
   Task<void> kill(int signal, bool all = false, std::string exec_id = {}, std::chrono::milliseconds limit = kShimQuick);
   Task<void> pause(std::chrono::milliseconds limit = kShimQuick);
   Task<void> resume(std::chrono::milliseconds limit = kShimQuick);
-  /// `runtime delete --force`: also ends a container that was created and never started. Idempotent.
+  /// `runtime delete --force`: also ends one whose start hangs. Idempotent.
   Task<void> remove(std::chrono::milliseconds limit = kShimRuntime);
   Task<ContainerState> state(std::chrono::milliseconds limit = kShimQuick);
   /// Resumes when the process has ended, its output is flushed and (main process) its attach streams are closed.
@@ -126,7 +122,7 @@ class ShimClient {
   /// the container ends first.
   Task<std::uint64_t> wait_oom(std::uint64_t seen);
 
-  /// Possible between create (or exec_create) and the end of the process. Attach before start loses no output.
+  /// Possible from the shim's start (or exec_create) to the end of the process. Attach before start loses no output.
   Task<AttachStream> attach(AttachRequest request, std::chrono::milliseconds limit = kShimQuick);
   /// Before the terminal exists the size is kept and applied when it does. Throws conflict without a terminal.
   Task<void> resize(std::uint16_t rows, std::uint16_t columns, std::string exec_id = {},

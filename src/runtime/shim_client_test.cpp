@@ -133,8 +133,6 @@ class ShimTest : public testing::Test {
 
   ShimClient started(const ContainerOptions& options) {
     ShimClient client = spawn(options);
-    const CreateResult created = run(client.create());
-    EXPECT_FALSE(created.failure) << created.failure->message;
     const StartResult result = run(client.start());
     EXPECT_FALSE(result.failure) << result.failure->message;
     return client;
@@ -176,12 +174,11 @@ class ShimTest : public testing::Test {
 
 TEST_F(ShimTest, RunsAProcessAndReportsOutputLogAndExitCode) {
   ShimClient client = spawn({{"sh", "-c", "echo out; echo err >&2; exit 3"}});
-  const CreateResult created = run(client.create());
-  ASSERT_FALSE(created.failure) << created.failure->message;
-  EXPECT_GT(created.pid, 0);
   AttachStream stream = run(client.attach({}));
   EXPECT_FALSE(stream.tty());
-  ASSERT_FALSE(run(client.start()).failure);
+  const StartResult started = run(client.start());
+  ASSERT_FALSE(started.failure) << started.failure->message;
+  EXPECT_GT(started.pid, 0);
   const std::string output = run(read_all(&stream));
   EXPECT_NE(output.find(frame(1, "out\n")), std::string::npos);
   EXPECT_NE(output.find(frame(2, "err\n")), std::string::npos);
@@ -198,12 +195,12 @@ TEST_F(ShimTest, RunsAProcessAndReportsOutputLogAndExitCode) {
 
 TEST_F(ShimTest, ReportsAMissingExecutableTyped) {
   ShimClient client = spawn({{"nosuch"}});
-  const CreateResult created = run(client.create());
-  ASSERT_TRUE(created.failure);
-  EXPECT_EQ(created.failure->stage, RuntimeStage::create);
-  EXPECT_EQ(created.failure->kind, FailureKind::executable_not_found);
-  EXPECT_EQ(created.failure->path, "nosuch");
-  EXPECT_NE(created.failure->message.find("executable file not found in $PATH"), std::string::npos);
+  const StartResult started = run(client.start());
+  ASSERT_TRUE(started.failure);
+  EXPECT_EQ(started.failure->stage, RuntimeStage::create);
+  EXPECT_EQ(started.failure->kind, FailureKind::executable_not_found);
+  EXPECT_EQ(started.failure->path, "nosuch");
+  EXPECT_NE(started.failure->message.find("executable file not found in $PATH"), std::string::npos);
   EXPECT_EQ(run(client.state()).status, ShimStatus::empty);
   EXPECT_FALSE(std::filesystem::exists(base_ / "test-json.log") &&
                std::filesystem::file_size(base_ / "test-json.log") > 0);
@@ -211,17 +208,16 @@ TEST_F(ShimTest, ReportsAMissingExecutableTyped) {
 
 TEST_F(ShimTest, ReportsAFileThatIsNotExecutableTyped) {
   sys::write_atomically(base_ / "rootfs/etc/passwd", "root:x:0:0::/:/bin/sh\n", 0644, false);
-  const CreateResult created = run(spawn({{"/etc/passwd"}}).create());
-  ASSERT_TRUE(created.failure);
-  EXPECT_EQ(created.failure->kind, FailureKind::permission_denied);
-  EXPECT_EQ(created.failure->path, "/etc/passwd");
+  const StartResult started = run(spawn({{"/etc/passwd"}}).start());
+  ASSERT_TRUE(started.failure);
+  EXPECT_EQ(started.failure->kind, FailureKind::permission_denied);
+  EXPECT_EQ(started.failure->path, "/etc/passwd");
 }
 
 TEST_F(ShimTest, PassesInputAndClosesItWhenTheFirstClientDoes) {
   ContainerOptions options{{"cat"}};
   options.open_stdin = true;
   ShimClient client = spawn(options);
-  ASSERT_FALSE(run(client.create()).failure);
   AttachRequest request;
   request.use_stdin = true;
   AttachStream stream = run(client.attach(request));
@@ -256,7 +252,6 @@ TEST_F(ShimTest, GivesATerminalItsSizeAndRawOutput) {
   ContainerOptions options{{"sh", "-c", "read x; stty size; echo got $x"}};
   options.tty = options.open_stdin = true;
   ShimClient client = spawn(options);
-  ASSERT_FALSE(run(client.create()).failure);
   AttachRequest request;
   request.use_stdin = true;
   AttachStream stream = run(client.attach(request));
@@ -399,7 +394,6 @@ TEST_F(ShimTest, PausesAndResumes) {
 
 TEST_F(ShimTest, AClientThatDoesNotReadIsCutOffAndTheContainerEnds) {
   ShimClient client = spawn({{"sh", "-c", "busybox yes | busybox head -c 8000000; exit 5"}});
-  ASSERT_FALSE(run(client.create()).failure);
   AttachRequest request;
   request.queue_bytes = 64 << 10;
   request.patience_ms = 200;
@@ -422,7 +416,6 @@ TEST_F(ShimTest, CountsWhatTheKernelKilledForWantOfMemory) {
   ContainerOptions options{{"sh", "-c", "exec busybox tail /dev/zero"}};
   options.memory = 16 << 20;
   ShimClient client = spawn(options);
-  ASSERT_FALSE(run(client.create()).failure);
   ASSERT_FALSE(run(client.start()).failure);
   const ExitRecord exit = run(client.wait());
   EXPECT_EQ(exit.signal, SIGKILL);
@@ -484,23 +477,23 @@ TEST_F(ShimTest, AHangingRuntimeIsKilledAndNamed) {
   ShimConfig config;
   config.container_id = id_;
   config.bundle = base_;
-  config.runtime_path = fake_runtime(base_, "create");
+  config.runtime_path = fake_runtime(base_, "run");
   config.runtime_timeout_ms = 200;
   spawn_shim_blocking(shim_program(), dir_, config);
   ShimClient client = run(ShimClient::connect(dir_));
-  const CreateResult created = run(client.create());
-  ASSERT_TRUE(created.failure);
-  EXPECT_EQ(created.failure->kind, FailureKind::timed_out);
+  const StartResult started = run(client.start());
+  ASSERT_TRUE(started.failure);
+  EXPECT_EQ(started.failure->kind, FailureKind::timed_out);
 }
 
-TEST_F(ShimTest, RemoveEndsACreationThatHangs) {
+TEST_F(ShimTest, RemoveEndsAStartThatHangs) {
   ShimConfig config;
   config.container_id = id_;
   config.bundle = base_;
-  config.runtime_path = fake_runtime(base_, "create");
+  config.runtime_path = fake_runtime(base_, "run");
   spawn_shim_blocking(shim_program(), dir_, config);
   ShimClient client = run(ShimClient::connect(dir_));
-  EXPECT_THROW(run(client.create(100ms)), Error);
+  EXPECT_THROW(run(client.start(100ms)), Error);
   EXPECT_EQ(run(client.state()).status, ShimStatus::creating);
   run(client.remove());
   EXPECT_EQ(run(client.state()).status, ShimStatus::deleted);
@@ -519,7 +512,6 @@ TEST_F(ShimTest, AnswersAnUnknownExecWithNotFoundAndAWrongStateWithConflict) {
   EXPECT_EQ(code_of(client.kill(SIGTERM)), Errc::conflict);
   EXPECT_EQ(code_of(client.pause()), Errc::conflict);
   EXPECT_EQ(code_of(client.kill(SIGTERM, false, "nosuch")), Errc::not_found);
-  EXPECT_THROW(run(client.attach({})), Error);
 }
 
 TEST_F(ShimTest, RefusesToSpawnWithAnUnusableDirectory) {

@@ -51,6 +51,9 @@ Container::Container(Loop& loop, Reaper& reaper, protocol::ShimConfig config)
   if (!config_.log_path.empty())
     log_ = std::make_unique<logs::Writer>(
         config_.log_path, logs::WriterOptions{config_.log.max_size, config_.log.max_file}, config_.log_attrs);
+  main_.io = std::make_unique<Stdio>(loop_, buffer_, StdioOptions{config_.tty, config_.open_stdin, config_.stdin_once},
+                                     log_.get());
+  if (config_.tty && config_.rows != 0) main_.io->resize({config_.rows, config_.columns});
 }
 
 void Container::run(std::vector<std::string> args, int stdin_fd, std::function<void(CommandResult)> done) {
@@ -65,16 +68,16 @@ void Container::finish_command() {
   for (const auto& action : std::exchange(after_lifecycle_, {})) action();
 }
 
-// ---- create and start
+// ---- start
 
-void Container::create(const Reply& reply) {
-  if (main_.status != Status::empty || lifecycle_) throw Error(Errc::conflict, "the container was created already");
-  main_.io = std::make_unique<Stdio>(loop_, buffer_, StdioOptions{config_.tty, config_.open_stdin, config_.stdin_once},
-                                     log_.get());
+/// Takes the options of one runtime command from here, and the ends of the pipes that only the container may hold.
+RuntimeCommand::Options Container::launch_options() {
   RuntimeCommand::Options options;
-  options.args = {"create", "--bundle", config_.bundle, "--pid-file", absolute_path(kPidFile)};
+  // The runtimes whose processes we may signal ourselves are also those that create and start in one go.
+  if (config_.direct) options.args = {"run", "--detach"};
+  else options.args = {"create"};
+  options.args.insert(options.args.end(), {"--bundle", config_.bundle, "--pid-file", absolute_path(kPidFile)});
   if (config_.tty) {
-    if (config_.rows != 0) main_.io->resize({config_.rows, config_.columns});
     console_ = std::make_unique<ConsoleSocket>();
     options.args.insert(options.args.end(), {"--console-socket", console_->path()});
   } else {
@@ -84,74 +87,93 @@ void Container::create(const Reply& reply) {
     options.stderr_fd = ends_.err.get();
   }
   options.args.push_back(config_.container_id);
+  return options;
+}
+
+void Container::start(const Reply& reply) {
+  if (main_.status != Status::empty || lifecycle_) throw Error(Errc::conflict, "the container was started already");
   main_.status = Status::creating;
   try {
     lifecycle_ =
-        std::make_unique<RuntimeCommand>(loop_, reaper_, config_, std::move(options),
-                                         [this, reply](CommandResult result) { created(std::move(result), reply); });
+        std::make_unique<RuntimeCommand>(loop_, reaper_, config_, launch_options(),
+                                         [this, reply](CommandResult result) { launched(std::move(result), reply); });
   } catch (const Error& e) {
-    main_.status = Status::empty;
-    reply.fail(classify_failure(Stage::create, e.message()));
+    fail_start(classify_failure(Stage::create, e.message()), reply);
   }
   ends_ = {};  // only the container may hold them, or its end would not be the end of the streams
 }
 
-void Container::created(CommandResult result, const Reply& reply) {
+/// The runtime has made the container. Its process runs, unless the runtime wants to be told with a second command.
+void Container::launched(CommandResult result, const Reply& reply) {
   const std::unique_ptr<RuntimeCommand> command = std::move(lifecycle_);  // its Hold lasts until the pid is known
+  const std::unique_ptr<ConsoleSocket> console = std::move(console_);
   try {
     if (!result.ok) {
-      main_.status = Status::empty;
-      fail_verb(Stage::create, std::move(result), reply);
+      fail_start(failure_of(Stage::create, std::move(result)), reply);
     } else {
       main_.child.pid = read_pid_file(kPidFile);
-      main_.child.pidfd = sys::open_pidfd(main_.child.pid);
-      if (config_.tty) main_.io->set_console(console_->receive());
-      main_.status = Status::created;
+      open_child();
+      if (config_.tty) main_.io->set_console(console->receive());
       created_ns_ = now_ns();
       oom_ = std::make_unique<OomWatch>(loop_, config_.cgroup_memory, [this] { oom_changed(); });
+      main_.status = config_.direct ? Status::running : Status::starting;
       reaper_.expect(main_.child.pid, [this](int status, std::int64_t when) { process_ended(status, when); });
       main_.io->begin();
-      Message message = reply.success();
-      reply.send(message.put_number(Tag::pid, static_cast<std::uint64_t>(main_.child.pid)));
+      if (config_.direct) running(reply);
+      else
+        run({"start", config_.container_id}, -1,
+            [this, reply](CommandResult end) { second_step_done(std::move(end), reply); });
     }
   } catch (const Error& e) {
     // The runtime made something that cannot be supervised. What remains of it is for `remove`.
     if (main_.child.pid > 0) (void)::kill(main_.child.pid, SIGKILL);
     main_.child = {};
-    main_.status = Status::empty;
-    reply.fail(classify_failure(Stage::create, e.message()));
+    fail_start(classify_failure(Stage::create, e.message()), reply);
   }
-  console_.reset();
   finish_command();
 }
 
-void Container::start(const Reply& reply) {
-  if (main_.status != Status::created || lifecycle_)
-    throw Error(Errc::conflict, "the container is not waiting for its start");
-  run({"start", config_.container_id}, -1, [this, reply](CommandResult result) { started(std::move(result), reply); });
-  main_.status = Status::starting;
-}
-
-void Container::started(CommandResult result, const Reply& reply) {
+void Container::second_step_done(CommandResult result, const Reply& reply) {
   const std::unique_ptr<RuntimeCommand> command = std::move(lifecycle_);
   if (result.ok) {
     main_.status = Status::running;
-    main_.started_ns = now_ns();
-    Message message = reply.success();
-    reply.send(message.put_number(Tag::started_ns, static_cast<std::uint64_t>(main_.started_ns)));
+    running(reply);
   } else {
     main_.status = Status::created;
-    fail_verb(Stage::start, std::move(result), reply);
+    reply.fail(failure_of(Stage::start, std::move(result)));
   }
   // The answer to the start comes before the end, also for a process that is faster than the runtime.
   if (const auto end = std::exchange(early_end_, std::nullopt)) process_ended(end->first, end->second);
   finish_command();
 }
 
-void Container::fail_verb(Stage stage, CommandResult result, const Reply& reply) {
+/// The process may have ended and been reaped before the runtime did.
+void Container::open_child() {
+  try {
+    main_.child.pidfd = sys::open_pidfd(main_.child.pid);
+  } catch (const Error& e) {
+    if (e.code() != Errc::not_found) throw;
+  }
+}
+
+void Container::running(const Reply& reply) {
+  main_.started_ns = now_ns();
+  Message message = reply.success();
+  message.put_number(Tag::pid, static_cast<std::uint64_t>(main_.child.pid));
+  reply.send(message.put_number(Tag::started_ns, static_cast<std::uint64_t>(main_.started_ns)));
+}
+
+/// Clients that attached for the output of a container that never ran see their stream end.
+void Container::fail_start(const protocol::RuntimeFailure& failure, const Reply& reply) {
+  main_.status = Status::empty;
+  reply.fail(failure);
+  main_.io->end({}, {});
+}
+
+protocol::RuntimeFailure Container::failure_of(Stage stage, CommandResult result) {
   protocol::RuntimeFailure failure = classify_failure(stage, std::move(result.failure));
   if (result.timed_out) failure.kind = protocol::FailureKind::timed_out;
-  reply.fail(failure);
+  return failure;
 }
 
 // ---- the end
@@ -161,7 +183,7 @@ void Container::process_ended(int status, std::int64_t when_ns) {
     early_end_.emplace(status, when_ns);
     return;
   }
-  protocol::ExitRecord record = exit_record(status, when_ns);
+  protocol::ExitRecord record = exit_record(status, std::max(when_ns, main_.started_ns));
   if (oom_) oom_->refresh();
   record.oom_kills = oom_ ? oom_->kills() : 0;
   // Only the container's own process makes it "killed for want of memory"; children are counted. A SIGKILL that
@@ -339,18 +361,13 @@ void Container::oom_changed() {
   });
 }
 
-Stdio& Container::streams(const std::string& exec_id) {
-  if (!exec_id.empty()) return *execs_.get(exec_id).io;
-  if (!main_.io || main_.status == Status::empty || main_.status == Status::creating)
-    throw Error(Errc::conflict, "the container is not created");
-  return *main_.io;
-}
+Stdio& Container::streams(const std::string& exec_id) { return exec_id.empty() ? *main_.io : *execs_.get(exec_id).io; }
 
 bool Container::gone() const noexcept {
   return !lifecycle_ && !main_.alive() &&
          (main_.status == Status::empty || main_.status == Status::deleted || main_.published);
 }
 
-std::uint32_t Container::attached() const noexcept { return (main_.io ? main_.io->attached() : 0) + execs_.attached(); }
+std::uint32_t Container::attached() const noexcept { return main_.io->attached() + execs_.attached(); }
 
 }  // namespace gantry::shim

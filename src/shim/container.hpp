@@ -20,7 +20,7 @@ class Container {
  public:
   Container(Loop& loop, Reaper& reaper, protocol::ShimConfig config);
 
-  void create(const Reply& reply);
+  /// Makes the container and runs its process. Clients may attach before.
   void start(const Reply& reply);
   void kill(int signal, bool all, const Reply& reply);
   void pause(bool paused, const Reply& reply);
@@ -33,7 +33,7 @@ class Container {
   Supervised& main() noexcept { return main_; }
   Execs& execs() noexcept { return execs_; }
   logs::Writer* log() noexcept { return log_ ? log_.get() : nullptr; }
-  /// The process that attach, resize and close_stdin mean. Throws not_found, or conflict if it has no streams (yet).
+  /// The process that attach, resize and close_stdin mean. Throws not_found.
   Stdio& streams(const std::string& exec_id);
   /// Nothing of the container is left that a shim would be needed for.
   bool gone() const noexcept;
@@ -42,10 +42,14 @@ class Container {
  private:
   void run(std::vector<std::string> args, int stdin_fd, std::function<void(CommandResult)> done);
   void finish_command();
-  void created(CommandResult result, const Reply& reply);
-  void started(CommandResult result, const Reply& reply);
+  RuntimeCommand::Options launch_options();
+  void launched(CommandResult result, const Reply& reply);
+  void second_step_done(CommandResult result, const Reply& reply);
+  void open_child();
+  void running(const Reply& reply);
+  void fail_start(const protocol::RuntimeFailure& failure, const Reply& reply);
+  static protocol::RuntimeFailure failure_of(protocol::Stage stage, CommandResult result);
   void delete_now(const Reply& reply);
-  void fail_verb(protocol::Stage stage, CommandResult result, const Reply& reply);
   void process_ended(int status, std::int64_t when_ns);
   void record_end();
   void publish_end();
@@ -67,7 +71,7 @@ class Container {
   bool kill_asked_ = false;
   Stdio::ChildEnds ends_;
   std::unique_ptr<ConsoleSocket> console_;
-  std::unique_ptr<RuntimeCommand> lifecycle_;          // create, start or delete: one at a time
+  std::unique_ptr<RuntimeCommand> lifecycle_;          // run, create, start or delete: one at a time
   std::vector<std::unique_ptr<RuntimeCommand>> side_;  // kill, pause, update: beside each other
   std::vector<std::function<void()>> after_lifecycle_;
   std::optional<std::pair<int, std::int64_t>> early_end_;  // the process ended while `start` ran

@@ -59,6 +59,9 @@ std::string failure_text(std::string_view json_log, std::string_view printed) {
     if (level == "error" || level == "fatal" || level == "panic") text = json_member(line, "msg");
   }
   if (text.empty()) text = std::string(trim(printed));
+  // Which of its verbs brought it down is ours to say.
+  for (const std::string_view verb : {"runc run failed: ", "runc create failed: "})
+    if (text.starts_with(verb)) text.erase(0, verb.size());
   if (text.size() > kMaxText) text.resize(kMaxText);
   return text;
 }

@@ -90,7 +90,7 @@ std::unique_ptr<Relay> make_relay(const protocol::ShimConfig& config) {
 void run(int& ready_fd) {
   const protocol::ShimConfig config = protocol::parse_config(sys::read_file("config", 1 << 20));
   prepare_process(config);
-  const std::unique_ptr<Relay> relay = make_relay(config);
+  std::unique_ptr<Relay> relay = make_relay(config);
   Loop loop;
   Watch relay_watch;
   if (relay) relay_watch = loop.watch(relay->fd(), EPOLLIN, [&relay](std::uint32_t) { relay->on_ready(); });
@@ -98,7 +98,10 @@ void run(int& ready_fd) {
   Container container(loop, reaper, config);
   dns::NameServer names(loop);
   if (!config.names.empty()) names.serve(config.netns, config.names);
-  Server server(loop, container, names, "socket");
+  Server server(loop, container, names, "socket", [&relay, &relay_watch] {
+    relay_watch.reset();
+    relay.reset();
+  });
   sys::write_atomically("pid", std::to_string(::getpid()) + "\n", 0600, false);
   tell_ready(ready_fd, "ok\n");
   loop.run();

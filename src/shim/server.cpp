@@ -55,11 +55,13 @@ void Reply::fail(const protocol::RuntimeFailure& failure) const {
 
 // ---- connections
 
-Server::Server(Loop& loop, Container& container, dns::NameServer& names, sys::Path socket)
+Server::Server(Loop& loop, Container& container, dns::NameServer& names, sys::Path socket,
+               std::function<void()> release_ports)
     : loop_(loop),
       container_(container),
       names_(names),
       socket_(std::move(socket)),
+      release_ports_(std::move(release_ports)),
       listener_(sys::listen_unix(socket_)) {
   watch_ = loop_.watch(listener_.get(), EPOLLIN, [this](std::uint32_t) { accept_all(); });
 }
@@ -157,7 +159,6 @@ void Server::handle(std::uint64_t id, const Message& request) {
 void Server::dispatch(const Message& request, const Reply& reply) {
   switch (request.type()) {
     case Type::hello: return hello(reply);
-    case Type::create: return container_.create(reply);
     case Type::start: return container_.start(reply);
     case Type::kill: return kill(request, reply);
     case Type::pause: return container_.pause(true, reply);
@@ -257,6 +258,8 @@ void Server::shutdown(const Reply& reply) {
   watch_.reset();
   listener_.reset();
   ::unlink(socket_.c_str());
+  // Before the answer: this process may take a while to go.
+  release_ports_();
   reply.ok();
   stop_when_quiet(100);
 }

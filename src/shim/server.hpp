@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -16,7 +17,9 @@ namespace gantry::shim {
 /// A connection that violates the protocol, or does not take its answers, is closed; nothing else suffers from it.
 class Server {
  public:
-  Server(Loop& loop, Container& container, dns::NameServer& names, sys::Path socket);
+  /// `release_ports` closes the sockets of published ports: the next run of the container wants them.
+  Server(Loop& loop, Container& container, dns::NameServer& names, sys::Path socket,
+         std::function<void()> release_ports);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -54,6 +57,7 @@ class Server {
   Container& container_;
   dns::NameServer& names_;
   sys::Path socket_;
+  std::function<void()> release_ports_;
   sys::Fd listener_;
   Watch watch_;
   Timer accept_again_;
