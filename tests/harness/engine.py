@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from . import leaks
+from . import leaks, private_host
 from .api import Api
 
 REPO = Path(__file__).resolve().parents[2]
@@ -47,7 +47,8 @@ class Engine:
         raise NotImplementedError
 
     def env(self):
-        return {"PATH": os.environ["PATH"], "HOME": str(self.root)}
+        sanitizers = {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
+        return {"PATH": os.environ["PATH"], "HOME": str(self.root), **sanitizers}
 
     def base_config(self):
         return {}
@@ -192,7 +193,7 @@ def fetch_oracle():
         return program
     packages = Docker.tree.parent / "debs"
     packages.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["apt-get", "download", "-q", "docker.io", "containerd"], cwd=packages, check=True,
+    subprocess.run(private_host.outside(["apt-get", "download", "-q", "docker.io", "containerd"]), cwd=packages, check=True,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for package in packages.glob("*.deb"):
         subprocess.run(["dpkg", "-x", package, Docker.tree], check=True)
