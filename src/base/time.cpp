@@ -1,5 +1,6 @@
 #include "base/time.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <ctime>
@@ -97,6 +98,12 @@ std::string render_rfc3339_fixed(Timestamp t) {
   return fmt::format("{}.{:09}Z", render_date(s.utc), s.nanos);
 }
 
+namespace {
+
+constexpr long long kMaxSeconds = 9'000'000'000;  // keeps sums inside 64 bits of nanoseconds
+
+}  // namespace
+
 std::optional<Timestamp> parse_rfc3339(std::string_view text) {
   if (text == kZeroTime) return Timestamp{};
   std::size_t pos = 0;
@@ -129,7 +136,9 @@ std::optional<Timestamp> parse_rfc3339(std::string_view text) {
   tm.tm_hour = *hour;
   tm.tm_min = *minute;
   tm.tm_sec = *second;
-  return Timestamp(seconds(timegm(&tm)) - *offset + nanoseconds(nanos));
+  // What 64 bits of nanoseconds cannot hold is the nearest year that they can.
+  const auto whole = std::clamp<long long>(timegm(&tm), -kMaxSeconds, kMaxSeconds);
+  return Timestamp(seconds(whole) - *offset + nanoseconds(nanos));
 }
 
 std::optional<Timestamp> parse_unix_seconds(std::string_view text) {
@@ -144,7 +153,6 @@ std::optional<Timestamp> parse_unix_seconds(std::string_view text) {
     nanos = *fraction;
   }
   if (pos != text.size()) return std::nullopt;
-  constexpr long long kMaxSeconds = 9'000'000'000;  // keeps the sum inside 64 bits of nanoseconds
   if (whole > kMaxSeconds || whole < -kMaxSeconds) return std::nullopt;
   return Timestamp(seconds(whole) + nanoseconds(nanos));
 }

@@ -44,6 +44,14 @@ TEST(Time, UsesDockersWordsForDurations) {
   EXPECT_EQ(render_human_duration(24h * 900), "2 years");
 }
 
+TEST(Time, KeepsYearsThatDoNotFitInBounds) {
+  for (const char* text : {"9999-12-31T23:59:59Z", "2424-01-02T03:04:05Z", "1400-01-01T00:00:00Z"}) {
+    const auto time = parse_rfc3339(text);
+    ASSERT_TRUE(time) << text;
+    EXPECT_EQ(*time > Timestamp{}, text[0] != '1') << text;
+  }
+}
+
 TEST(Time, WritesDurationsAsGoDoes) {
   EXPECT_EQ(render_go_duration(30s), "30s");
   EXPECT_EQ(render_go_duration(90s), "1m30s");
