@@ -10,6 +10,7 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <fmt/format.h>
 
@@ -52,6 +53,7 @@
 #include "storage/layer_store.hpp"
 #include "storage/rootfs.hpp"
 #include "sys/listen.hpp"
+#include "sys/memory.hpp"
 #include "sys/paths.hpp"
 #include "volume/volumes.hpp"
 
@@ -62,6 +64,7 @@ namespace {
 
 constexpr std::size_t kEventHistory = 1024;
 constexpr std::chrono::seconds kShutdownGrace{2};
+constexpr std::chrono::seconds kMemoryTrimEvery{20};
 
 sys::Paths make_paths(const config::Config& config) {
   sys::Paths paths;
@@ -266,6 +269,7 @@ struct App::State {
   Task<void> run();
   void set_up_metrics();
   Task<void> recover();
+  Task<void> keep_memory_small();
   Task<void> serve();
   Task<void> stop();
   Task<void> reload();
@@ -314,6 +318,7 @@ Task<void> App::State::run() {
   server = std::make_unique<api::Server>(loop.get_executor(), router, server_options(config));
   server->start();
   lifecycle.follow_up();
+  tasks.spawn("memory", keep_memory_small());
   sys::notify_service_manager("READY=1");
   log::info("gantryd {} serves {}", GANTRY_VERSION, join(config.hosts, ", "));
   co_await serve();
@@ -377,6 +382,19 @@ Task<void> App::State::recover() {
   const std::int64_t freed = co_await images.collect_garbage();
   if (freed > 0) log::info("images: {} of unfinished downloads were removed", render_human_size(freed));
   co_await system_info.load_identity(*database);
+}
+
+/// After work has been done, and while none is being done.
+Task<void> App::State::keep_memory_small() {
+  std::optional<std::uint64_t> trimmed_at;
+  asio::steady_timer timer(loop);
+  for (;;) {
+    timer.expires_after(kMemoryTrimEvery);
+    co_await timer.async_wait(asio::use_awaitable);
+    if (trimmed_at == server->requests() || !operations.list().empty()) continue;
+    trimmed_at = server->requests();
+    co_await lanes.quick.run([] { return sys::trim_resident_memory(); });
+  }
 }
 
 Task<int> App::State::next_signal(asio::signal_set& signals) { co_return co_await signals.async_wait(asio::use_awaitable); }

@@ -3,6 +3,7 @@
 #include <string>
 
 #include <sys/resource.h>
+#include <malloc.h>
 #include <unistd.h>
 
 #include <spdlog/sinks/stdout_sinks.h>
@@ -106,6 +107,8 @@ int run(int argc, char** argv) {
 }  // namespace gantry
 
 int main(int argc, char** argv) {
+  // Some thirty threads take turns: an arena for each would keep memory for nothing.
+  (void)::mallopt(M_ARENA_MAX, 2);
   int status = 1;
   try {
     status = gantry::run(argc, argv);
