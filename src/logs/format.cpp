@@ -157,6 +157,15 @@ char* write_escaped(char* to, const char* from, std::size_t size) noexcept {
   return to;
 }
 
+std::size_t cut_point(const char* text) noexcept {
+  std::size_t cut = kMaxLine;
+  while (cut > kMaxLine - 3 && (static_cast<unsigned char>(text[cut - 1]) & 0xc0) == 0x80) --cut;
+  if ((static_cast<unsigned char>(text[cut - 1]) & 0xc0) != 0xc0) return kMaxLine;  // not UTF-8, or it ends here
+  const auto lead = static_cast<unsigned char>(text[cut - 1]);
+  const std::size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+  return cut - 1 + length <= kMaxLine ? kMaxLine : cut - 1;
+}
+
 std::string encode_line(std::string_view text, Stream stream, Timestamp time, std::string_view attrs) {
   std::string escaped(text.size() * kWorstEscape + 32, '\0');
   escaped.resize(static_cast<std::size_t>(write_escaped(escaped.data(), text.data(), text.size()) - escaped.data()));

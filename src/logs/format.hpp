@@ -19,6 +19,9 @@ std::string_view stream_name(Stream stream) noexcept;
 
 /// A longer line is written as several entries, of which only the last ends in "\n".
 inline constexpr std::size_t kMaxLine = 16 << 10;
+/// Where a line that is too long is cut, given its first kMaxLine bytes: there, or up to three bytes before it so that
+/// no character is split.
+std::size_t cut_point(const char* text) noexcept;
 /// The most that escaping makes of one byte.
 inline constexpr std::size_t kWorstEscape = 6;
 

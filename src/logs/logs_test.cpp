@@ -9,7 +9,9 @@
 #include <gtest/gtest.h>
 
 #include "logs/reader.hpp"
+#include "logs/rotated.hpp"
 #include "logs/writer.hpp"
+#include "sys/process.hpp"
 
 namespace gantry::logs {
 namespace {
@@ -278,6 +280,107 @@ TEST_F(LogTest, FewerFilesTakeEffectAtOnce) {
   writer.set_options({1000, 2});
   EXPECT_FALSE(std::filesystem::exists(numbered(2)));
   EXPECT_TRUE(std::filesystem::exists(numbered(1)));
+}
+
+/// What gantry-log does with a rotated file, by the system's gzip.
+void compress(const sys::Path& path, int index) {
+  const sys::Path from = Writer::rotated_path(path, static_cast<std::uint32_t>(index));
+  const sys::Path to = Writer::compressed_path(path, static_cast<std::uint32_t>(index));
+  struct stat info{};
+  ASSERT_EQ(::stat(from.c_str(), &info), 0);
+  sys::SpawnOptions gzip;
+  gzip.argv = {"gzip", "-c", from.string()};
+  gzip.env = {"PATH=/usr/bin:/bin"};
+  std::string packed = sys::run(gzip, 10, 8 << 20).stdout_text;
+  // Put the extra field in behind the fixed header, and the file's name out.
+  const std::size_t name_end = packed.find('\0', 10);
+  const std::string extra = encode_extra(identity_of(info));
+  packed[3] = 4;
+  packed =
+      packed.substr(0, 10) + std::string({static_cast<char>(extra.size()), '\0'}) + extra + packed.substr(name_end + 1);
+  sys::write_atomically(to, packed, 0640, false);
+  ::unlink(from.c_str());
+}
+
+TEST_F(LogTest, CompressedFilesAreReadAndRotate) {
+  Writer writer(path_, {2000, 4});
+  std::vector<std::string> expected;
+  for (int n = 0; n < 60; ++n) writer.append(Stream::out, line(n), t0_);
+  expected = all();
+  ASSERT_GT(expected.size(), 50u);
+  compress(path_, 1);
+  compress(path_, 2);
+  EXPECT_EQ(all(), expected);
+  for (const std::uint64_t tail : {0u, 1u, 20u, 35u, 45u, 1000u}) {
+    ReadOptions options;
+    options.tail = tail;
+    const auto count = static_cast<std::ptrdiff_t>(std::min<std::size_t>(tail, expected.size()));
+    EXPECT_EQ(all(options), std::vector<std::string>(expected.end() - count, expected.end())) << tail;
+  }
+  int rotations = 0;
+  writer.on_rotation([&rotations] { ++rotations; });
+  for (int n = 60; n < 90; ++n) writer.append(Stream::out, line(n), t0_);
+  EXPECT_GE(rotations, 1);
+  EXPECT_TRUE(std::filesystem::exists(Writer::compressed_path(path_, 3)));
+  EXPECT_EQ(all().back(), line(89));
+  writer.clear();
+  EXPECT_FALSE(std::filesystem::exists(Writer::compressed_path(path_, 3)));
+}
+
+TEST_F(LogTest, AFollowerSeesEachLineOnceAcrossACompressingRotation) {
+  Writer writer(path_, {1000, 6});
+  ReadOptions options;
+  options.follow = true;
+  std::vector<std::string> written;
+  const auto write = [&](int count) {
+    for (int i = 0; i < count; ++i) {
+      written.push_back(line(static_cast<int>(written.size())));
+      writer.append(Stream::out, written.back(), t0_);
+    }
+  };
+  write(5);
+  LogReader reader(path_, options);
+  std::vector<std::string> got = texts(reader);
+  EXPECT_EQ(got, written);
+  write(40);  // two rotations while the follower looks away, and all of it compressed
+  compress(path_, 1);
+  compress(path_, 2);
+  for (const std::string& text : texts(reader)) got.push_back(text);
+  EXPECT_EQ(got, written);
+  write(25);
+  compress(path_, 1);
+  write(3);
+  for (const std::string& text : texts(reader)) got.push_back(text);
+  EXPECT_EQ(got, written);
+  reader.finish();
+  LogReader::Status status;
+  EXPECT_TRUE(texts(reader, &status).empty());
+  EXPECT_EQ(status, LogReader::Status::end);
+}
+
+TEST_F(LogTest, ADamagedCompressedFileCostsOnlyItself) {
+  Writer writer(path_, {1000, 4});
+  for (int n = 0; n < 45; ++n) writer.append(Stream::out, line(n), t0_);
+  compress(path_, 2);
+  sys::write_atomically(Writer::compressed_path(path_, 2), "\x1f\x8bnonsense", 0640, false);
+  const auto rest = all();
+  EXPECT_EQ(rest.back(), line(44));
+  EXPECT_GT(rest.size(), 5u);
+}
+
+TEST_F(LogTest, JsonLinesForTheApi) {
+  Writer writer(path_, {}, R"({"a":"b"})");
+  writer.append(Stream::err, "say \"hi\" <\xff>\n", t0_);
+  RenderOptions render;
+  render.json = true;
+  for (const bool details : {false, true}) {
+    render.details = details;
+    LogReader reader(path_, {});
+    std::string out;
+    reader.next_frames(out, render);
+    EXPECT_EQ(out, std::string(R"({"Line":"say \"hi\" \u003c�\u003e\n","Source":"stderr",)") +
+                       R"("Timestamp":"2026-11-22T13:29:07.5Z")" + (details ? R"(,"Attrs":{"a":"b"})" : "") + "}\n");
+  }
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 
 #include "base/error.hpp"
 #include "logs/render.hpp"
+#include "logs/writer.hpp"
 
 namespace gantry::logs {
 namespace {
@@ -28,27 +29,51 @@ LogReader::LogReader(sys::Path path, ReadOptions options) : path_(std::move(path
   if (options_.follow) watch();  // before the first look, so that nothing falls between the two
   for (File& file : open_newer_than(nullptr)) {
     struct stat info{};
-    if (!options_.follow && ::fstat(file.fd.get(), &info) == 0) file.end = static_cast<std::uint64_t>(info.st_size);
+    if (!options_.follow && !file.compressed && ::fstat(file.fd.get(), &info) == 0)
+      file.end = static_cast<std::uint64_t>(info.st_size);
     files_.push_back(std::move(file));
   }
   if (options_.tail) seek_tail(*options_.tail);
   else if (options_.since) skip_before(*options_.since);
 }
 
-std::optional<LogReader::File> LogReader::open_log(const sys::Path& path) {
+std::optional<LogReader::File> LogReader::open_log(const sys::Path& path, bool compressed) {
   File file;
   file.fd = sys::Fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   struct stat info{};
   if (!file.fd || ::fstat(file.fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) return std::nullopt;
   file.device = info.st_dev;
   file.inode = info.st_ino;
+  file.compressed = compressed;
+  if (compressed) file.origin = read_origin(file.fd.get());
   return file;
 }
 
-sys::Path LogReader::rotated(unsigned index) const {
-  sys::Path out = path_;
-  if (index > 0) out += "." + std::to_string(index);
-  return out;
+/// Where both forms are there, the plain one is the whole one.
+std::optional<LogReader::File> LogReader::open_number(unsigned index) const {
+  if (index == 0) return open_log(path_, false);
+  std::optional<File> file = open_log(Writer::rotated_path(path_, index), false);
+  return file ? std::move(file) : open_log(Writer::compressed_path(path_, index), true);
+}
+
+/// Also true of a file and what it was compressed to.
+bool LogReader::same_file(const File& a, const File& b) {
+  if (a.device == b.device && a.inode == b.inode) return true;
+  if (a.compressed == b.compressed) return false;
+  const std::optional<FileIdentity>& origin = a.compressed ? a.origin : b.origin;
+  struct stat info{};
+  return origin && ::fstat((a.compressed ? b : a).fd.get(), &info) == 0 && *origin == identity_of(info);
+}
+
+std::uint64_t LogReader::count_lines(const File& file) {
+  GzipReader gzip(file.fd.get());
+  std::string chunk;
+  std::uint64_t lines = 0;
+  while (gzip.read(chunk, kChunk)) {
+    lines += static_cast<std::uint64_t>(std::count(chunk.begin(), chunk.end(), '\n'));
+    chunk.clear();
+  }
+  return lines;
 }
 
 /// The files that are newer than `current`, oldest first; all if it is null or no longer there.
@@ -58,14 +83,14 @@ sys::Path LogReader::rotated(unsigned index) const {
 std::vector<LogReader::File> LogReader::open_newer_than(const File* current) const {
   std::vector<File> found;
   for (unsigned index = 0, missing = 0; index <= kMaxFiles && missing < 2; ++index) {
-    std::optional<File> file = open_log(rotated(index));
+    std::optional<File> file = open_number(index);
     if (!file) {
       // One number may be missing for a moment, in the middle of a rotation.
       ++missing;
       continue;
     }
     missing = 0;
-    const auto same = [&file](const File& other) { return other.device == file->device && other.inode == file->inode; };
+    const auto same = [&file](const File& other) { return same_file(other, *file); };
     if (current != nullptr && same(*current)) break;
     if (std::none_of(found.begin(), found.end(), same)) found.push_back(std::move(*file));
   }
@@ -77,6 +102,16 @@ std::vector<LogReader::File> LogReader::open_newer_than(const File* current) con
 void LogReader::seek_tail(std::uint64_t lines) {
   std::string chunk(64 << 10, '\0');
   for (std::size_t i = files_.size(); i-- > 0;) {
+    if (files_[i].compressed) {
+      const std::uint64_t there = count_lines(files_[i]);
+      if (there < lines) {
+        lines -= there;
+        continue;
+      }
+      files_[i].skip_lines = there - lines;
+      files_.erase(files_.begin(), files_.begin() + static_cast<std::ptrdiff_t>(i));
+      return;
+    }
     struct stat info{};
     if (::fstat(files_[i].fd.get(), &info) != 0) continue;
     auto at = static_cast<std::uint64_t>(info.st_size);
@@ -146,6 +181,10 @@ bool LogReader::fill() {
     begin_ = 0;
   }
   File& file = files_.front();
+  if (file.compressed) {
+    if (!file.gzip) file.gzip.emplace(file.fd.get());
+    return file.gzip->read(buffer_, kChunk);
+  }
   if (file.offset >= file.end) return false;
   const std::size_t chunk = std::min<std::uint64_t>(kChunk, file.end - file.offset);
   const std::size_t old = buffer_.size();
@@ -176,7 +215,9 @@ std::optional<std::string_view> LogReader::next_line() {
       if (newline != nullptr) {
         const auto length = static_cast<std::size_t>(newline - start);
         begin_ += length + 1;
-        if (std::exchange(skipping_, false)) {
+        std::uint64_t& skip = files_.front().skip_lines;
+        if (std::exchange(skipping_, false) || skip > 0) {
+          if (skip > 0) --skip;
           searched = 0;
           continue;
         }

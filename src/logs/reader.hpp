@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "logs/format.hpp"
+#include "logs/inflate.hpp"
 #include "logs/render.hpp"
+#include "logs/rotated.hpp"
 #include "sys/file.hpp"
 
 namespace gantry::logs {
@@ -27,6 +29,7 @@ struct RenderOptions {
   bool framed = true;       // the 8-byte stream header before each entry; false for terminals
   bool timestamps = false;  // "2026-11-22T13:29:07.414505377Z " before the text
   bool details = false;     // the attrs as "k=v,k2=v2 " (URL-escaped, sorted) before the text
+  bool json = false;        // one JSON object per line instead of all that; details adds the attrs
 };
 
 struct OwnedEntry {
@@ -36,7 +39,8 @@ struct OwnedEntry {
   std::string attrs;  // JSON object or empty
 };
 
-/// Reads a json-file log from the oldest rotated file to the newest, and then follows it if asked.
+/// Reads a json-file log from the oldest rotated file to the newest, and then follows it if asked. Rotated files may be
+/// compressed, also while they are being read.
 ///
 /// Files that were there when it was opened are held open: rotation during the reading loses and repeats nothing. A
 /// follower sees each entry once; only if it falls behind by all of max-file files it misses what was deleted.
@@ -73,11 +77,17 @@ class LogReader {
     std::uint64_t inode = 0;
     std::uint64_t offset = 0;
     std::uint64_t end = UINT64_MAX;  // without follow: its size at the start, so that reading ends
+    bool compressed = false;
+    std::optional<FileIdentity> origin;  // of a compressed one
+    std::optional<GzipReader> gzip;      // while it is being read
+    std::uint64_t skip_lines = 0;        // of a compressed one, from its beginning
   };
   enum class Step { entry, nothing, end };
 
-  static std::optional<File> open_log(const sys::Path& path);
-  sys::Path rotated(unsigned index) const;
+  static std::optional<File> open_log(const sys::Path& path, bool compressed);
+  std::optional<File> open_number(unsigned index) const;
+  static bool same_file(const File& a, const File& b);
+  static std::uint64_t count_lines(const File& file);
   std::vector<File> open_newer_than(const File* current) const;
   void seek_tail(std::uint64_t lines);
   void skip_before(Timestamp since);

@@ -39,6 +39,19 @@ std::optional<std::string_view> raw_string(std::string_view json, std::size_t& a
   return json.substr(open + 1, close - open - 1);
 }
 
+/// One object per line, as the API's format=json has it from version 1.54 on.
+void append_json(std::string& out, const Entry& entry, Timestamp time, bool details) {
+  out += "{\"Line\":\"";
+  const std::size_t start = out.size();
+  out.resize(start + entry.text.size() * kWorstEscape + 32);
+  const char* const end = write_escaped(out.data() + start, entry.text.data(), entry.text.size());
+  out.resize(static_cast<std::size_t>(end - out.data()));
+  out.append("\",\"Source\":\"").append(stream_name(entry.stream));
+  out.append("\",\"Timestamp\":\"").append(render_rfc3339_nano(time)) += '"';
+  if (details && !entry.attrs.empty()) out.append(",\"Attrs\":").append(entry.attrs);
+  out += "}\n";
+}
+
 }  // namespace
 
 bool SecondCache::parse(std::string_view text, Timestamp& time) {
@@ -100,6 +113,7 @@ std::string render_details(std::string_view attrs) {
 
 void append_entry(std::string& out, const Entry& entry, Timestamp time, const RenderOptions& render,
                   SecondCache& seconds) {
+  if (render.json) return append_json(out, entry, time, render.details);
   const std::size_t start = out.size();
   if (render.framed) out.append(8, '\0');
   if (render.timestamps) {

@@ -15,23 +15,17 @@ namespace {
 constexpr std::size_t kBufferSize = 512 << 10;
 constexpr std::string_view kPrefix = "{\"log\":\"";
 
-/// Where to cut a line that is too long: at kMaxLine, or up to three bytes before it so that no character is split.
-std::size_t cut_point(const char* text) {
-  std::size_t cut = kMaxLine;
-  while (cut > kMaxLine - 3 && (static_cast<unsigned char>(text[cut - 1]) & 0xc0) == 0x80) --cut;
-  if ((static_cast<unsigned char>(text[cut - 1]) & 0xc0) != 0xc0) return kMaxLine;  // not UTF-8, or it ends here
-  const auto lead = static_cast<unsigned char>(text[cut - 1]);
-  const std::size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-  return cut - 1 + length <= kMaxLine ? kMaxLine : cut - 1;
-}
+}  // namespace
 
-sys::Path numbered(const sys::Path& path, std::uint32_t index) {
+sys::Path Writer::rotated_path(const sys::Path& path, std::uint32_t index) {
   sys::Path out = path;
   out += "." + std::to_string(index);
   return out;
 }
 
-}  // namespace
+sys::Path Writer::compressed_path(const sys::Path& path, std::uint32_t index) {
+  return rotated_path(path, index) += ".gz";
+}
 
 void Writer::FreeDeleter::operator()(char* p) const noexcept { std::free(p); }
 
@@ -119,8 +113,11 @@ void Writer::set_options(WriterOptions options) {
 
 void Writer::remove_rotated(std::uint32_t from) {
   // A rotation that was cut short can leave one number out: go on until two in a row are missing.
-  for (std::uint32_t index = from, missing = 0; missing < 2; ++index)
-    missing = ::unlink(numbered(path_, index).c_str()) == 0 ? 0 : missing + 1;
+  for (std::uint32_t index = from, missing = 0; missing < 2; ++index) {
+    const bool plain = ::unlink(rotated_path(path_, index).c_str()) == 0;
+    const bool compressed = ::unlink(compressed_path(path_, index).c_str()) == 0;
+    missing = plain || compressed ? 0 : missing + 1;
+  }
 }
 
 void Writer::put_entry(Batch& batch, const char* text, std::size_t size, bool newline) {
@@ -196,13 +193,17 @@ void Writer::rotate() {
     ::unlink(path_.c_str());
   } else {
     // Away with it first: ext4 writes a file out at once when it is renamed over another (auto_da_alloc).
-    ::unlink(numbered(path_, oldest).c_str());
-    for (std::uint32_t index = oldest; index > 1; --index)
-      ::rename(numbered(path_, index - 1).c_str(), numbered(path_, index).c_str());
-    ::rename(path_.c_str(), numbered(path_, 1).c_str());
+    ::unlink(rotated_path(path_, oldest).c_str());
+    ::unlink(compressed_path(path_, oldest).c_str());
+    for (std::uint32_t index = oldest; index > 1; --index) {
+      ::rename(rotated_path(path_, index - 1).c_str(), rotated_path(path_, index).c_str());
+      ::rename(compressed_path(path_, index - 1).c_str(), compressed_path(path_, index).c_str());
+    }
+    ::rename(path_.c_str(), rotated_path(path_, 1).c_str());
   }
   size_ = 0;
   open_file();
+  if (oldest > 0 && rotated_) rotated_();
 }
 
 void Writer::reopen() { open_file(); }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,7 +17,8 @@ struct WriterOptions {
   std::uint32_t max_file = 1;  // files in all; at least 1
 };
 
-/// Writes a container's output to its json-file log: `path`, and older files as `path`.1, `path`.2 …
+/// Writes a container's output to its json-file log: `path`, and older files as `path`.1, `path`.2 …; somebody may have
+/// compressed those into `path`.1.gz and so on (see on_rotation), which then take part in the rotation.
 ///
 /// It never throws after construction and never waits for anything but the disk. Output that cannot be written (disk
 /// full, directory gone) is dropped and counted, the file is left whole, and the next output tries again.
@@ -34,6 +36,8 @@ class Writer {
   void append(Stream stream, std::string_view bytes, Timestamp now);
   /// Writes unfinished lines as they are. At the end of the output.
   void finish(Timestamp now);
+  /// Called after each rotation that kept the old file, which is `path`.1 then, and the others one number higher.
+  void on_rotation(std::function<void()> action) { rotated_ = std::move(action); }
   /// Removes rotated files that a smaller max_file no longer allows.
   void set_options(WriterOptions options);
   const WriterOptions& options() const noexcept { return options_; }
@@ -46,6 +50,9 @@ class Writer {
 
   std::uint64_t dropped_bytes() const noexcept { return dropped_; }
   const sys::Path& path() const noexcept { return path_; }
+  /// `path`.<index>, and the name of the same file compressed.
+  static sys::Path rotated_path(const sys::Path& path, std::uint32_t index);
+  static sys::Path compressed_path(const sys::Path& path, std::uint32_t index);
 
  private:
   struct Batch;
@@ -70,6 +77,7 @@ class Writer {
   std::uint64_t size_ = 0;  // of the current file
   std::uint64_t dropped_ = 0;
   std::string carry_[2];
+  std::function<void()> rotated_;
   std::unique_ptr<char, FreeDeleter> buffer_;
 };
 
