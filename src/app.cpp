@@ -31,6 +31,7 @@
 #include "base/error.hpp"
 #include "base/log.hpp"
 #include "base/metrics.hpp"
+#include "config/checks.hpp"
 #include "base/text.hpp"
 #include "db/container_rows.hpp"
 #include "db/event_rows.hpp"
@@ -151,6 +152,16 @@ network::Options network_options(const config::Config& config, const sys::Paths&
     options.table_name = "gantry-" + options.bridge_name;
   options.bip = config.bip;
   options.fixed_cidr = config.fixed_cidr;
+  options.ipv6 = config.ipv6;
+  options.bip6 = config.bip6;
+  options.fixed_cidr_v6 = config.fixed_cidr_v6;
+  options.default_gateway = config.default_gateway;
+  options.default_gateway_v6 = config.default_gateway_v6;
+  options.default_network_opts = config.default_network_opts;
+  options.iptables = config.iptables;
+  options.ip6tables = config.ip6tables;
+  options.allow_direct_routing = config.allow_direct_routing;
+  std::tie(options.accept_mark, options.accept_mask) = config::parse_fwmark(config.bridge_accept_fwmark).value();
   for (const config::AddressPool& pool : config.default_address_pools)
     options.address_pools.push_back({network::Cidr::parse(pool.base, "default-address-pools"), static_cast<unsigned>(pool.size)});
   options.mtu = static_cast<unsigned>(config.mtu);

@@ -48,7 +48,8 @@ void write_network(JsonWriter& json, const network::NetworkInfo& network, bool w
   json.field("EnableIPv4", network.enable_ipv4).field("EnableIPv6", network.enable_ipv6).key("IPAM");
   write_ipam(json, network);
   json.field("Internal", network.internal).field("Attachable", network.attachable).field("Ingress", false);
-  json.key("ConfigFrom").begin_object().field("Network", "").end_object().field("ConfigOnly", false);
+  json.key("ConfigFrom").begin_object().field("Network", network.config_from).end_object();
+  json.field("ConfigOnly", network.config_only);
   if (with_containers) {
     json.key("Containers");
     write_members(json, network);

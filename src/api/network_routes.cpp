@@ -73,8 +73,6 @@ network::NetworkSpec to_spec(wire::CreateNetwork body, ApiVersion version) {
     throw Error(Errc::forbidden,
                 "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this "
                 "node to swarm and try again.");
-  if (body.ConfigOnly || (body.ConfigFrom && !body.ConfigFrom->Network.empty()))
-    throw Error(Errc::not_implemented, "networks that only hold a configuration are not supported by this engine");
   network::NetworkSpec spec;
   spec.name = std::move(body.Name);
   if (!body.Driver.empty()) spec.driver = std::move(body.Driver);
@@ -84,6 +82,8 @@ network::NetworkSpec to_spec(wire::CreateNetwork body, ApiVersion version) {
   spec.attachable = body.Attachable;
   spec.options = body.Options.value_or(json::StringMap{});
   spec.labels = body.Labels.value_or(json::StringMap{});
+  spec.config_only = body.ConfigOnly;
+  if (body.ConfigFrom) spec.config_from = std::move(body.ConfigFrom->Network);
   if (!body.IPAM) return spec;
   if (!body.IPAM->Driver.empty()) spec.ipam_driver = body.IPAM->Driver;
   spec.ipam_options = body.IPAM->Options.value_or(json::StringMap{});

@@ -1,5 +1,7 @@
 #include "config/checks.hpp"
 
+#include <charconv>
+
 #include <algorithm>
 #include <array>
 #include <set>
@@ -269,6 +271,13 @@ Result firewall_backend(const Config& c) {
   return one_of(c.firewall_backend, {"nftables", "iptables"},
                 R"(invalid firewall-backend: allowed values are "iptables" and "nftables")");
 }
+Result firewall_compat(const Config& c) {
+  return one_of(c.firewall_compat, {"detect", "insert", "none"}, "invalid firewall-compat: " + quote(c.firewall_compat));
+}
+Result bridge_accept_fwmark(const Config& c) {
+  if (parse_fwmark(c.bridge_accept_fwmark)) return std::nullopt;
+  return Finding{"invalid firewall mark " + quote(c.bridge_accept_fwmark), "mark or mark/mask, such as 0x1/0x3", ""};
+}
 Result metrics_addr(const Config& c) {
   if (c.metrics_addr.empty()) return std::nullopt;
   auto colon = c.metrics_addr.rfind(':');
@@ -296,3 +305,26 @@ std::vector<Clash> clashes(const Config& c) {
 }
 
 }  // namespace gantry::config::check
+
+namespace gantry::config {
+
+std::optional<std::pair<std::uint32_t, std::uint32_t>> parse_fwmark(const std::string& text) {
+  if (text.empty()) return std::pair{0u, 0u};
+  auto number = [](std::string_view part) -> std::optional<std::uint32_t> {
+    int base = 10;
+    if (part.starts_with("0x") || part.starts_with("0X")) base = 16;
+    else if (part.size() > 1 && part[0] == '0') base = 8;
+    if (base == 16) part.remove_prefix(2);
+    std::uint32_t value = 0;
+    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value, base);
+    if (part.empty() || error != std::errc() || end != part.data() + part.size()) return std::nullopt;
+    return value;
+  };
+  const auto [mark_text, mask_text] = split_once(text, '/');
+  const auto mark = number(mark_text);
+  const auto mask = text.find('/') == std::string::npos ? std::optional(0xffffffffu) : number(mask_text);
+  if (!mark || !mask || *mask == 0) return std::nullopt;
+  return std::pair{*mark, *mask};
+}
+
+}  // namespace gantry::config

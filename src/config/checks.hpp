@@ -47,6 +47,8 @@ std::optional<Finding> host_gateway_ips(const Config& c);
 std::optional<Finding> ip(const Config& c);
 std::optional<Finding> mtu(const Config& c);
 std::optional<Finding> firewall_backend(const Config& c);
+std::optional<Finding> firewall_compat(const Config& c);
+std::optional<Finding> bridge_accept_fwmark(const Config& c);
 std::optional<Finding> metrics_addr(const Config& c);
 std::optional<Finding> min_api_version(const Config& c);
 
@@ -58,3 +60,10 @@ struct Clash {
 std::vector<Clash> clashes(const Config& c);
 
 }  // namespace gantry::config::check
+
+namespace gantry::config {
+
+/// "mark" or "mark/mask", in C's notations for numbers; without a mask the whole mark counts. Empty text: {0, 0}.
+std::optional<std::pair<std::uint32_t, std::uint32_t>> parse_fwmark(const std::string& text);
+
+}  // namespace gantry::config

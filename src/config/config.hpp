@@ -148,11 +148,16 @@ struct Config {
   bool allow_direct_routing = false;
   std::string bridge_accept_fwmark;
   std::string firewall_backend;  // empty or nftables
+  std::string firewall_compat = "detect";  // what is done about other tables that drop what is forwarded
   bool userland_proxy = true;    // reach published ports over loopback (the shim relays)
 
+  /// What holds without native.cgroupdriver: systemd where it manages the whole machine, as in Docker. Set by `load`.
+  bool systemd_cgroups_by_default = false;
   /// systemd makes the containers' cgroups.
   bool systemd_cgroups() const {
-    return std::ranges::find(exec_opts, "native.cgroupdriver=systemd") != exec_opts.end();
+    for (const std::string& option : exec_opts)
+      if (option.starts_with("native.cgroupdriver=")) return option == "native.cgroupdriver=systemd";
+    return systemd_cgroups_by_default;
   }
 
   bool operator==(const Config&) const = default;

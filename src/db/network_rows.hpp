@@ -23,7 +23,7 @@ struct NetworkRow {
   std::string id;
   std::string name;  // unique
   std::int64_t created_ns = 0;
-  std::string driver;  // bridge, host, null
+  std::string driver;  // bridge, host, null, macvlan, ipvlan
   bool predefined = false;
   bool enable_ipv4 = true;
   bool enable_ipv6 = false;
@@ -37,10 +37,15 @@ struct NetworkRow {
   std::string bridge;          // the interface; empty for host and null
   std::string bridge_mac;      // kept, so that a bridge made anew has the old one's address
   bool bridge_is_ours = true;  // false: it was there before us and stays when the network goes
+  std::string parent;          // macvlan, ipvlan: the host's interface that the containers' are on
+  bool parent_is_ours = false;
+  bool config_only = false;  // never connected to: others take their settings from it
+  std::string config_from;   // the name of that network
 };
 BOOST_DESCRIBE_STRUCT(NetworkRow, (),
                       (id, name, created_ns, driver, predefined, enable_ipv4, enable_ipv6, internal, attachable,
-                       ipam_driver, ipam_options, pools, options, labels, bridge, bridge_mac, bridge_is_ours))
+                       ipam_driver, ipam_options, pools, options, labels, bridge, bridge_mac, bridge_is_ours, parent,
+                       parent_is_ours, config_only, config_from))
 
 struct PublishedPortRow {
   std::string endpoint_id;
@@ -49,6 +54,15 @@ struct PublishedPortRow {
   int host_port = 0;
   int container_port = 0;
 };
+
+/// A legacy link of an endpoint in the default network to another container.
+struct LinkRow {
+  std::string address;
+  std::vector<std::string> names;  // as they stand in /etc/hosts
+  std::vector<std::string> ports;  // "80/tcp": open for this container only, where icc is off
+  bool operator==(const LinkRow&) const = default;
+};
+BOOST_DESCRIBE_STRUCT(LinkRow, (), (address, names, ports))
 
 /// A container's address in one network, from before anything of it exists until after everything of it is gone.
 struct EndpointRow {
@@ -65,11 +79,12 @@ struct EndpointRow {
   int gw_priority = 0;
   bool ipv4_gateway = false;  // the container's default route goes this way
   bool ipv6_gateway = false;
+  std::vector<LinkRow> links;
   std::vector<PublishedPortRow> ports;
 };
 BOOST_DESCRIBE_STRUCT(EndpointRow, (),
                       (id, network_id, container_id, address, address6, mac, host_interface, interface, aliases,
-                       dns_names, gw_priority, ipv4_gateway, ipv6_gateway))
+                       dns_names, gw_priority, ipv4_gateway, ipv6_gateway, links))
 
 /// A container's network namespace.
 struct SandboxRow {

@@ -132,6 +132,12 @@ std::optional<MacAddress> MacAddress::find(std::string_view text) {
   return out;
 }
 
+MacAddress MacAddress::from_raw(std::string_view raw) {
+  MacAddress out;
+  std::copy_n(raw.begin(), std::min(raw.size(), out.bytes.size()), reinterpret_cast<char*>(out.bytes.data()));
+  return out;
+}
+
 MacAddress MacAddress::random() {
   MacAddress out;
   // Never short for six bytes once the kernel's generator is seeded, which it is before any service starts.

@@ -75,6 +75,8 @@ struct MacAddress {
   static std::optional<MacAddress> find(std::string_view text);
   /// Random, unicast, locally administered.
   static MacAddress random();
+  /// Six bytes.
+  static MacAddress from_raw(std::string_view raw);
   std::string_view raw() const noexcept { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
   std::string str() const;
   auto operator<=>(const MacAddress&) const = default;

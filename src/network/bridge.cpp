@@ -15,9 +15,12 @@
 namespace gantry::network {
 namespace {
 
-void write_sysctl_if_there(const std::string& path, std::string_view value) {
-  // Missing where the kernel was built or booted without IPv6.
-  if (auto now = sys::try_read_small(path); now && trim(*now) != value) sys::write_existing(path, value);
+// True if it had another value. Missing where the kernel was built or booted without IPv6.
+bool write_sysctl_if_there(const std::string& path, std::string_view value) {
+  const auto now = sys::try_read_small(path);
+  if (!now || trim(*now) == value) return false;
+  sys::write_existing(path, value);
+  return true;
 }
 
 std::vector<Cidr> addresses_of(sys::NetlinkSocket& socket, int link) {
@@ -28,15 +31,24 @@ std::vector<Cidr> addresses_of(sys::NetlinkSocket& socket, int link) {
   return out;
 }
 
+/// Paths below /proc/sys and what they must say.
+std::vector<std::pair<std::string, std::string>> bridge_sysctls(const BridgeSpec& spec) {
+  const std::string v6 = "net/ipv6/conf/" + spec.name;
+  std::vector<std::pair<std::string, std::string>> out{{v6 + "/accept_ra", "0"},
+                                                       {v6 + "/disable_ipv6", spec.ipv6 ? "0" : "1"}};
+  if (!spec.proxy_arp) return out;
+  const std::string v4 = "net/ipv4/conf/" + spec.name;
+  out.emplace_back(v4 + "/proxy_arp_pvlan", "1");
+  out.emplace_back(v4 + "/send_redirects", "0");
+  return out;
+}
+
 int create_bridge(sys::NetlinkSocket& socket, const BridgeSpec& spec) {
   sys::NetlinkBatch batch;
   // Multicast snooping makes each port flood and query; without IPv6 nothing needs it (network.md §10).
   sys::add_bridge(batch, spec.name, spec.mac.raw(), spec.mtu, spec.ipv6);
   sys::add_no_ipv6_autoconf(batch, spec.name);
   socket.transact(std::move(batch));
-  const std::string conf = "/proc/sys/net/ipv6/conf/" + spec.name;
-  write_sysctl_if_there(conf + "/accept_ra", "0");
-  write_sysctl_if_there(conf + "/disable_ipv6", spec.ipv6 ? "0" : "1");
   auto link = sys::find_link(socket, spec.name);
   if (!link) throw Error(Errc::internal, fmt::format("bridge {} vanished while it was made", spec.name));
   return link->index;
@@ -54,12 +66,21 @@ int ensure_bridge(sys::NetlinkSocket& socket, const BridgeSpec& spec, std::vecto
     index = create_bridge(socket, spec);
     changes.push_back(fmt::format("made bridge {}", spec.name));
   }
+  // Before the addresses: without IPv6 there are none of it.
+  for (const auto& [name, value] : bridge_sysctls(spec)) {
+    if (write_sysctl_if_there("/proc/sys/" + name, value) && !made)
+      changes.push_back(fmt::format("set {} of bridge {} to {}", name.substr(name.rfind('/') + 1), spec.name, value));
+  }
   sys::NetlinkBatch batch;
   const auto present = addresses_of(socket, index);
   for (const Cidr& address : spec.addresses) {
     if (std::find(present.begin(), present.end(), address) != present.end()) continue;
     sys::add_address(batch, index, address.address.bytes(), address.length);
     if (!made) changes.push_back(fmt::format("gave bridge {} its address {}", spec.name, address.str()));
+  }
+  if (!made && spec.owned && link->mac != spec.mac.raw()) {
+    sys::add_link_change(batch, {.index = index, .name = spec.name, .mac = std::string(spec.mac.raw())});
+    changes.push_back(fmt::format("gave bridge {} its MAC address {}", spec.name, spec.mac.str()));
   }
   if (made || !link->up) {
     sys::add_link_change(batch, {.index = index, .name = spec.name, .up = true});
@@ -112,13 +133,22 @@ std::vector<Cidr> occupied_subnets(sys::NetlinkSocket& socket, const std::string
   return out;
 }
 
-std::optional<Cidr> find_interface_address(sys::NetlinkSocket& socket, const std::string& interface, Family family) {
+std::vector<Cidr> interface_addresses(sys::NetlinkSocket& socket, const std::string& interface) {
   auto link = sys::find_link(socket, interface);
-  if (!link) return std::nullopt;
-  for (const Cidr& cidr : addresses_of(socket, link->index)) {
-    if (cidr.address.family() == family && !cidr.address.is_link_local()) return cidr;
-  }
-  return std::nullopt;
+  if (!link) return {};
+  std::vector<Cidr> out = addresses_of(socket, link->index);
+  std::erase_if(out, [](const Cidr& cidr) { return cidr.address.is_link_local(); });
+  return out;
+}
+
+void remove_addresses(sys::NetlinkSocket& socket, const std::string& interface, const std::vector<Cidr>& addresses) {
+  auto link = sys::find_link(socket, interface);
+  if (!link) return;
+  sys::NetlinkBatch batch;
+  for (const Cidr& address : addresses)
+    sys::add_remove_address(batch, link->index, address.address.bytes(), address.length);
+  for (const auto& failure : socket.send(std::move(batch)))
+    if (failure.error != EADDRNOTAVAIL) throw sys::NetlinkSocket::to_error(failure);
 }
 
 bool enable_forwarding(Family family) {

@@ -14,9 +14,12 @@ namespace gantry::network {
 struct BridgeSpec {
   std::string name;
   MacAddress mac;
+  bool owned = true;            // false: somebody else's; its MAC address is not put back
   std::vector<Cidr> addresses;  // the host's addresses in the networks' subnets; none: the host has no part in it
   unsigned mtu = 0;
   bool ipv6 = false;
+  /// The host answers for the bridge's ports, which cannot reach each other, and forwards what the firewall lets pass.
+  bool proxy_arp = false;
 };
 
 /// Makes the bridge if it is missing and brings what is there in line: kind, addresses, up. Returns its index;
@@ -35,8 +38,10 @@ bool ensure_port(sys::NetlinkSocket& socket, const std::string& interface, int b
 std::vector<Cidr> occupied_subnets(sys::NetlinkSocket& socket, const std::string& resolv_conf,
                                    const std::vector<std::string>& ignore_interfaces);
 
-/// The interface's first address of this family that is not link-local.
-std::optional<Cidr> find_interface_address(sys::NetlinkSocket& socket, const std::string& interface, Family family);
+/// The interface's addresses that are not link-local.
+std::vector<Cidr> interface_addresses(sys::NetlinkSocket& socket, const std::string& interface);
+/// Takes these away from the interface if it has them.
+void remove_addresses(sys::NetlinkSocket& socket, const std::string& interface, const std::vector<Cidr>& addresses);
 
 /// Switches the host's forwarding on. True if it was off.
 bool enable_forwarding(Family family);

@@ -60,11 +60,21 @@ void Firewall::add_tables(NftBatch& batch, sys::NftTableFlags flags) {
   const Elements elements = wanted();
   for (NftFamily family : kFamilies) {
     if (socket_.find_table(family, settings_.table)) batch.remove_table(family, settings_.table);
+    if (!has(family)) continue;
     batch.add_table(family, settings_.table, flags);
-    add_ruleset(batch, family, settings_.table, settings_.drop_foreign_forward);
+    add_ruleset(batch, family, settings_);
   }
+  add_all(batch, elements);
+}
+
+void Firewall::add_all(NftBatch& batch, const Elements& elements) const {
   for (const auto& [set, list] : elements)
-    batch.add_elements(family_of(set), settings_.table, set_name(set), normalised(list));
+    if (has(family_of(set))) batch.add_elements(family_of(set), settings_.table, set_name(set), normalised(list));
+}
+
+void Firewall::remove_all(NftBatch& batch, const Elements& elements) const {
+  for (const auto& [set, list] : elements)
+    if (has(family_of(set))) batch.remove_elements(family_of(set), settings_.table, set_name(set), list);
 }
 
 void Firewall::rebuild() {
@@ -92,7 +102,7 @@ void Firewall::rebuild() {
 void Firewall::ensure_user_tables() {
   const std::string name = settings_.table + "-user";
   for (NftFamily family : kFamilies) {
-    if (socket_.find_table(family, name)) continue;
+    if (!has(family) || socket_.find_table(family, name)) continue;
     NftBatch batch;
     batch.add_table(family, name);
     batch.add_chain(family, name, {"forward", "filter", NF_INET_FORWARD, -10});
@@ -105,6 +115,7 @@ void Firewall::ensure_user_tables() {
 bool Firewall::matches_kernel(std::string& difference) {
   const Elements elements = wanted();
   for (NftFamily family : kFamilies) {
+    if (!has(family)) continue;
     auto table = socket_.find_table(family, settings_.table);
     if (!table) {
       difference = fmt::format("table {}{} was removed", prefix(family), settings_.table);
@@ -112,7 +123,7 @@ bool Firewall::matches_kernel(std::string& difference) {
     }
     // Nobody but the owner can have changed an owned table.
     if (table->flags.owner && table->owner == socket_.port_id()) continue;
-    if (socket_.list_rules(family, settings_.table) != expected_rules(family, settings_.drop_foreign_forward)) {
+    if (socket_.list_rules(family, settings_.table) != expected_rules(family, settings_)) {
       difference = fmt::format("rules of table {}{} were changed", prefix(family), settings_.table);
       return false;
     }
@@ -156,8 +167,7 @@ void Firewall::commit_or_rebuild(NftBatch batch) {
 void Firewall::add_bridge(const BridgeRules& rules) {
   remove_bridge(rules.bridge);
   NftBatch batch;
-  for (const auto& [set, list] : bridge_elements(rules))
-    batch.add_elements(family_of(set), settings_.table, set_name(set), normalised(list));
+  add_all(batch, bridge_elements(rules));
   socket_.commit(std::move(batch));
   bridges_[rules.bridge] = rules;
 }
@@ -166,8 +176,7 @@ void Firewall::remove_bridge(const std::string& bridge) {
   auto it = bridges_.find(bridge);
   if (it == bridges_.end()) return;
   NftBatch batch;
-  for (const auto& [set, list] : bridge_elements(it->second))
-    batch.remove_elements(family_of(set), settings_.table, set_name(set), list);
+  remove_all(batch, bridge_elements(it->second));
   bridges_.erase(it);
   commit_or_rebuild(std::move(batch));
 }
@@ -175,12 +184,8 @@ void Firewall::remove_bridge(const std::string& bridge) {
 void Firewall::publish(const std::string& endpoint_id, std::vector<PublishRule> rules) {
   auto it = published_.find(endpoint_id);
   NftBatch batch;
-  if (it != published_.end()) {
-    for (const auto& [set, list] : publish_elements(it->second))
-      batch.remove_elements(family_of(set), settings_.table, set_name(set), list);
-  }
-  for (const auto& [set, list] : publish_elements(rules))
-    batch.add_elements(family_of(set), settings_.table, set_name(set), list);
+  if (it != published_.end()) remove_all(batch, publish_elements(it->second));
+  add_all(batch, publish_elements(rules));
   const auto before = it == published_.end() ? std::vector<PublishRule>() : it->second;
   plan_publish(endpoint_id, std::move(rules));
   try {

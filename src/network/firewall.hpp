@@ -18,11 +18,13 @@ struct BridgeRules {
     Cidr subnet;
     Mode mode = Mode::nat;
     bool masquerade = true;
-    IpAddress snat;  // instead of masquerading
+    IpAddress snat;       // instead of masquerading
+    bool direct = false;  // nat: published ports may also be reached at the containers' own addresses
   };
   std::optional<Side> ip;
   std::optional<Side> ip6;
   std::vector<std::string> trusted_interfaces;
+  bool icc = true;  // false: routed packets from the bridge to itself pass only for links
 };
 
 /// One port of one container: what leads to it, and that it may be reached.
@@ -33,6 +35,11 @@ struct PublishRule {
   IpAddress container_ip;
   std::uint16_t container_port = 0;
   bool translate = true;  // false: routed networks, where the port is only opened
+  /// Set: what comes from this bridge is left to the shim's relay, because the bridge does not carry packets from one
+  /// container to another, not even translated ones.
+  std::string relayed_for = {};
+  /// Set: no port of the host but a link; only this container may reach the port, past a bridge without icc.
+  IpAddress client = {};
   auto operator<=>(const PublishRule&) const = default;
 };
 
@@ -47,6 +54,10 @@ class Firewall {
   struct Settings {
     std::string table = "gantry";
     bool drop_foreign_forward = false;  // what is forwarded between interfaces that are no bridges is dropped
+    bool ip = true;                     // false: no IPv4 table at all
+    bool ip6 = true;
+    std::uint32_t accept_mark = 0;  // forwarded packets with this mark pass; mask 0: there is no such mark
+    std::uint32_t accept_mask = 0;
   };
   explicit Firewall(Settings settings);
 
@@ -81,6 +92,9 @@ class Firewall {
 
  private:
   Elements wanted() const;
+  bool has(sys::NftFamily family) const { return family == sys::NftFamily::ip ? settings_.ip : settings_.ip6; }
+  void add_all(sys::NftBatch& batch, const Elements& elements) const;
+  void remove_all(sys::NftBatch& batch, const Elements& elements) const;
   void add_tables(sys::NftBatch& batch, sys::NftTableFlags flags);
   bool matches_kernel(std::string& difference);
   void ensure_user_tables();
@@ -95,11 +109,11 @@ class Firewall {
 };
 
 /// The constant part: sets, chains and rules of one family's table.
-void add_ruleset(sys::NftBatch& batch, sys::NftFamily family, const std::string& table, bool drop_foreign_forward);
+void add_ruleset(sys::NftBatch& batch, sys::NftFamily family, const Firewall::Settings& settings);
 /// The sets of one family's table.
 const std::vector<sys::NftSet>& firewall_sets(sys::NftFamily family);
 /// How many rules each chain of add_ruleset() has, in the form of NftSocket::list_rules().
-std::vector<std::string> expected_rules(sys::NftFamily family, bool drop_foreign_forward);
+std::vector<std::string> expected_rules(sys::NftFamily family, const Firewall::Settings& settings);
 Firewall::Elements bridge_elements(const BridgeRules& rules);
 Firewall::Elements publish_elements(const std::vector<PublishRule>& rules);
 

@@ -88,6 +88,10 @@ void add_translation_rules(Rules& rules, const Layout& at) {
         .give_back();
     rules.emplace_back("do_dnat", link_local);
   }
+  NftRule relayed;
+  relayed.meta(NFT_META_IIFNAME, nft::r1).meta(NFT_META_L4PROTO, nft::word(4));
+  relayed.payload(Base::transport, 2, 2, nft::word(5)).in_set("relayed").give_back();
+  rules.emplace_back("do_dnat", relayed);
   NftRule by_address;
   load_target(by_address, at).map_to("pub_ip", nft::r1).dnat(at.family, nft::r1, at.mapped_port_register);
   rules.emplace_back("do_dnat", by_address);
@@ -111,7 +115,11 @@ void add_translation_rules(Rules& rules, const Layout& at) {
   rules.emplace_back("nat_out", own);
 
   NftRule hairpin;
-  only_translated(hairpin).meta(NFT_META_IIFNAME, nft::r1).meta(NFT_META_OIFNAME, nft::r2).in_set("same").masquerade();
+  only_translated(hairpin)
+      .meta(NFT_META_IIFNAME, nft::r1)
+      .meta(NFT_META_OIFNAME, nft::r2)
+      .in_set("hairpin")
+      .masquerade();
   rules.emplace_back("nat_post", hairpin);
   // Where bridged packets pass the IP hooks (br_netfilter), one that comes back to its own container was never routed:
   // it has no incoming interface here, and without this its sender would be its receiver.
@@ -130,7 +138,36 @@ void add_translation_rules(Rules& rules, const Layout& at) {
   rules.emplace_back("nat_post", interface_in(NFT_META_IIFNAME, "masqbr").masquerade());
 }
 
-void add_forward_rules(Rules& rules, const Layout& at, bool drop_foreign_forward) {
+/// The chains that in_br leads to: what may enter a bridge, by its mode.
+void add_mode_rules(Rules& rules, const Layout& at) {
+  const NftRule same = interfaces_in("same").accept();
+  NftRule opened;
+  load_target(opened, at).in_set("open").accept();
+  NftRule translated_and_opened;
+  load_target(only_translated(translated_and_opened), at).in_set("open").accept();
+  NftRule trusted = interfaces_in("trusted");
+  load_target(trusted, at).in_set("open").accept();
+  NftRule linked;
+  const unsigned words = at.length / 4;
+  linked.payload(Base::network, at.source_offset, at.length, nft::r1)
+      .payload(Base::network, at.destination_offset, at.length, nft::word(words))
+      .meta(NFT_META_L4PROTO, nft::word(2 * words))
+      .payload(Base::transport, 2, 2, nft::word(2 * words + 1))
+      .in_set("links")
+      .accept();
+  const NftRule drop = NftRule().counter().drop();
+  const char icmp_byte = at.family == NftFamily::ip ? char{IPPROTO_ICMP} : char{IPPROTO_ICMPV6};
+  const NftRule ping = NftRule().meta(NFT_META_L4PROTO).compare(Compare::eq, std::string_view(&icmp_byte, 1)).accept();
+
+  for (const NftRule& rule : {same, trusted, translated_and_opened, linked, drop}) rules.emplace_back("in_nat", rule);
+  for (const NftRule& rule : {same, opened, linked, drop}) rules.emplace_back("in_direct", rule);
+  for (const NftRule& rule : {ping, same, opened, drop}) rules.emplace_back("in_routed", rule);
+  rules.emplace_back("in_unprot", NftRule().accept());
+  for (const NftRule& rule : {same, drop}) rules.emplace_back("in_internal", rule);
+  for (const NftRule& rule : {same, drop}) rules.emplace_back("out_internal", rule);
+}
+
+void add_forward_rules(Rules& rules, const Firewall::Settings& settings) {
   for (std::uint32_t key : {NFT_META_OIFNAME, NFT_META_IIFNAME}) {
     NftRule mark = interface_in(key, "ourbr");
     mark.meta(NFT_META_MARK).bitwise(~kOurMark, kOurMark).set_mark();
@@ -141,9 +178,15 @@ void add_forward_rules(Rules& rules, const Layout& at, bool drop_foreign_forward
   rules.emplace_back("forward_", NftRule().ct(NFT_CT_STATE).bitwise(kReplies, 0).compare(Compare::neq, 0u).accept());
   rules.emplace_back("forward_",
                      NftRule().meta(NFT_META_MARK).bitwise(kAcceptMark, 0).compare(Compare::neq, 0u).accept());
+  if (settings.accept_mask != 0)
+    rules.emplace_back("forward_", NftRule()
+                                       .meta(NFT_META_MARK)
+                                       .bitwise(settings.accept_mask, 0)
+                                       .compare(Compare::eq, settings.accept_mark)
+                                       .accept());
   rules.emplace_back("forward_", NftRule().meta(NFT_META_OIFNAME).verdict_map("in_br"));
   rules.emplace_back("forward_", NftRule().meta(NFT_META_IIFNAME).verdict_map("out_br"));
-  if (drop_foreign_forward) {
+  if (settings.drop_foreign_forward) {
     // We switched forwarding on for our bridges; the host is not to become a router between its other interfaces.
     // Other engines' and virtual machines' bridges are theirs to decide about.
     std::string bridge("bridge");
@@ -152,27 +195,9 @@ void add_forward_rules(Rules& rules, const Layout& at, bool drop_foreign_forward
       rules.emplace_back("forward_", NftRule().meta(key).compare(Compare::eq, bridge).accept());
     rules.emplace_back("forward_", NftRule().counter().drop());
   }
-
-  const NftRule same = interfaces_in("same").accept();
-  NftRule opened;
-  load_target(opened, at).in_set("open").accept();
-  NftRule translated_and_opened;
-  load_target(only_translated(translated_and_opened), at).in_set("open").accept();
-  NftRule trusted = interfaces_in("trusted");
-  load_target(trusted, at).in_set("open").accept();
-  const NftRule drop = NftRule().counter().drop();
-  const char icmp_byte = at.family == NftFamily::ip ? char{IPPROTO_ICMP} : char{IPPROTO_ICMPV6};
-  const NftRule ping = NftRule().meta(NFT_META_L4PROTO).compare(Compare::eq, std::string_view(&icmp_byte, 1)).accept();
-
-  for (const NftRule& rule : {same, trusted, translated_and_opened, drop}) rules.emplace_back("in_nat", rule);
-  for (const NftRule& rule : {same, opened, drop}) rules.emplace_back("in_direct", rule);
-  for (const NftRule& rule : {ping, same, opened, drop}) rules.emplace_back("in_routed", rule);
-  rules.emplace_back("in_unprot", NftRule().accept());
-  for (const NftRule& rule : {same, drop}) rules.emplace_back("in_internal", rule);
-  for (const NftRule& rule : {same, drop}) rules.emplace_back("out_internal", rule);
 }
 
-Rules all_rules(NftFamily family, bool drop_foreign_forward) {
+Rules all_rules(NftFamily family, const Firewall::Settings& settings) {
   Rules rules;
   const Layout& at = layout(family);
   add_translation_rules(rules, at);
@@ -187,7 +212,8 @@ Rules all_rules(NftFamily family, bool drop_foreign_forward) {
       rules.emplace_back("raw_pre", rule);
     }
   }
-  add_forward_rules(rules, at, drop_foreign_forward);
+  add_forward_rules(rules, settings);
+  add_mode_rules(rules, at);
   return rules;
 }
 
@@ -225,6 +251,9 @@ std::vector<NftSet> make_sets(NftFamily family) {
       {"in_br", nft::kTypeIfname, kInterfaceName, false, nft::kTypeVerdict, 0},
       {"out_br", nft::kTypeIfname, kInterfaceName, false, nft::kTypeVerdict, 0},
       {"same", pair, 2 * kInterfaceName},
+      {"hairpin", pair, 2 * kInterfaceName},
+      {"relayed", nft::concat(nft::kTypeIfname, nft::kTypeProto, nft::kTypeService), kInterfaceName + 8},
+      {"links", nft::concat(nft::concat(address, address, nft::kTypeProto), nft::kTypeService), 2 * size + 8},
       {"trusted", pair, 2 * kInterfaceName},
       {"ournets", address, size, true},
       {"masqbr", nft::kTypeIfname, kInterfaceName},
@@ -252,15 +281,16 @@ const std::vector<NftSet>& firewall_sets(NftFamily family) {
   return family == NftFamily::ip ? v4 : v6;
 }
 
-void add_ruleset(NftBatch& batch, NftFamily family, const std::string& table, bool drop_foreign_forward) {
+void add_ruleset(NftBatch& batch, NftFamily family, const Firewall::Settings& settings) {
+  const std::string& table = settings.table;
   for (const NftSet& set : firewall_sets(family)) batch.add_set(family, table, set);
   for (const NftChain& chain : all_chains(family)) batch.add_chain(family, table, chain);
-  for (const auto& [chain, rule] : all_rules(family, drop_foreign_forward)) batch.add_rule(family, table, chain, rule);
+  for (const auto& [chain, rule] : all_rules(family, settings)) batch.add_rule(family, table, chain, rule);
 }
 
-std::vector<std::string> expected_rules(NftFamily family, bool drop_foreign_forward) {
+std::vector<std::string> expected_rules(NftFamily family, const Firewall::Settings& settings) {
   std::map<std::string, unsigned> counts;
-  for (const auto& [chain, rule] : all_rules(family, drop_foreign_forward)) ++counts[chain];
+  for (const auto& [chain, rule] : all_rules(family, settings)) ++counts[chain];
   std::vector<std::string> out;
   for (const auto& [chain, count] : counts) out.push_back(fmt::format("{}:{}", chain, count));
   return out;
@@ -274,12 +304,13 @@ Firewall::Elements bridge_elements(const BridgeRules& rules) {
     if (!side) continue;
     const bool internal = side->mode == BridgeRules::Mode::internal;
     auto add = [&](const char* set, sys::NftElement element) { out[family + std::string(set)].push_back(element); };
-    const char* in_chain = "in_nat";
+    const char* in_chain = side->direct ? "in_direct" : "in_nat";
     if (internal) in_chain = "in_internal";
     if (side->mode == BridgeRules::Mode::routed) in_chain = "in_routed";
     if (side->mode == BridgeRules::Mode::nat_unprotected) in_chain = "in_unprot";
     add("ourbr", {.key = key});
-    add("same", {.key = key + key});
+    if (rules.icc) add("same", {.key = key + key});
+    add("hairpin", {.key = key + key});
     add("in_br", {.key = key, .jump = in_chain});
     add("out_br", {.key = key, .jump = internal ? "out_internal" : "accept"});
     for (const auto& name : rules.trusted_interfaces) add("trusted", {.key = name_key(name) + key});
@@ -298,7 +329,7 @@ Firewall::Elements bridge_elements(const BridgeRules& rules) {
 Firewall::Elements publish_elements(const std::vector<PublishRule>& rules) {
   Firewall::Elements out;
   for (const PublishRule& rule : rules) {
-    if (rule.host_ip.is_loopback()) continue;
+    if (rule.client.empty() && rule.host_ip.is_loopback()) continue;
     const std::string family = rule.container_ip.is_v6() ? "ip6 " : "ip ";
     const std::string address(rule.container_ip.bytes());
     auto add = [&](const char* set, sys::NftElement element) {
@@ -306,8 +337,15 @@ Firewall::Elements publish_elements(const std::vector<PublishRule>& rules) {
       // Several host ports may lead to one container port.
       if (std::find(list.begin(), list.end(), element) == list.end()) list.push_back(std::move(element));
     };
+    if (!rule.client.empty()) {
+      add("links", {.key = std::string(rule.client.bytes()) + address + proto_bytes(rule.proto) +
+                           port_bytes(rule.container_port)});
+      continue;
+    }
     add("open", {.key = address + proto_bytes(rule.proto) + port_bytes(rule.container_port)});
     if (!rule.translate || rule.host_ip.family() != rule.container_ip.family()) continue;
+    if (!rule.relayed_for.empty())
+      add("relayed", {.key = name_key(rule.relayed_for) + proto_bytes(rule.proto) + port_bytes(rule.host_port)});
     add("self", {.key = address + address});
     const std::string service = proto_bytes(rule.proto) + port_bytes(rule.host_port);
     const std::string target = address + port_bytes(rule.container_port);

@@ -6,6 +6,7 @@
 
 #include "base/error.hpp"
 #include "base/text.hpp"
+#include "network/network_options.hpp"
 #include "network/networks.hpp"
 
 namespace gantry::network {
@@ -147,7 +148,7 @@ void validate_ipam(const std::vector<IpamConfig>& configs, bool enable_ipv6) {
   for (const IpamConfig& config : configs) {
     if (!config.subnet.empty()) check_config(config, enable_ipv6, findings);
   }
-  if (!findings.empty()) throw Error(Errc::invalid_argument, "invalid network config:\n* " + join(findings, "\n* "));
+  if (!findings.empty()) throw Error(Errc::invalid_argument, "invalid network config:\n" + join_findings(findings));
 }
 
 }  // namespace gantry::network

@@ -62,6 +62,7 @@ inline Error none_is_alone() {
   return {Errc::conflict,
           "container cannot be connected to multiple networks with one of the networks in private (none) mode"};
 }
+inline Error config_only_network() { return {Errc::forbidden, "cannot create endpoint on configuration-only network"}; }
 inline constexpr std::string_view kSetupFailed = "failed to set up container networking";
 inline std::string external_connectivity(std::string_view name, std::string_view endpoint_id) {
   return fmt::format("driver failed programming external connectivity on endpoint {} ({})", name, endpoint_id);

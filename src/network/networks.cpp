@@ -45,6 +45,20 @@ IpAddress Net::gateway(Family family) const {
   return {};
 }
 
+IpAddress Net::route(Family family) const {
+  for (const auto& pool : row.pools) {
+    auto it = pool.auxiliary.find(family == Family::v4 ? kDefaultGateway4 : kDefaultGateway6);
+    if (it == pool.auxiliary.end()) continue;
+    if (auto ip = IpAddress::find(it->second); ip && ip->family() == family) return *ip;
+  }
+  return gateway(family);
+}
+
+bool Net::isolated(Family family) const {
+  return option(std::string(kBridgeOption) + (family == Family::v4 ? "gateway_mode_ipv4" : "gateway_mode_ipv6")) ==
+         "isolated";
+}
+
 Cidr Net::with_length(const IpAddress& address) const {
   const AddressRange* one = address.empty() ? nullptr : range(address.family());
   return one == nullptr ? Cidr{} : Cidr{address, one->subnet().length};
@@ -68,21 +82,22 @@ BridgeSpec Net::bridge_spec(unsigned default_mtu) const {
   BridgeSpec spec;
   spec.name = row.bridge;
   spec.mac = MacAddress::find(row.bridge_mac).value_or(MacAddress{});
+  spec.owned = row.bridge_is_ours;
   spec.mtu = mtu(default_mtu);
-  spec.ipv6 = row.enable_ipv6;
+  spec.ipv6 = row.enable_ipv6 && !isolated(Family::v6);
+  spec.proxy_arp = is_default_bridge() && !flag(std::string(kBridgeOption) + "enable_icc", true);
   for (Family family : {Family::v4, Family::v6}) {
     if (family == Family::v4 && flag(std::string(kBridgeOption) + "inhibit_ipv4", false)) continue;
-    if (option(std::string(kBridgeOption) + (family == Family::v4 ? "gateway_mode_ipv4" : "gateway_mode_ipv6")) ==
-        "isolated")
-      continue;  // the host has no part in it
+    if (isolated(family)) continue;  // the host has no part in it
     if (Cidr address = with_length(gateway(family)); !address.empty()) spec.addresses.push_back(address);
   }
   return spec;
 }
 
-BridgeRules Net::rules() const {
+BridgeRules Net::rules(bool direct) const {
   BridgeRules out;
   out.bridge = row.bridge;
+  out.icc = flag(std::string(kBridgeOption) + "enable_icc", true);
   const bool masquerade = flag(std::string(kBridgeOption) + "enable_ip_masquerade", true);
   for (Family family : {Family::v4, Family::v6}) {
     const AddressRange* one = range(family);
@@ -91,6 +106,7 @@ BridgeRules Net::rules() const {
     side.subnet = one->subnet();
     side.mode = mode(family);
     side.masquerade = masquerade;
+    side.direct = direct;
     if (auto ip = IpAddress::find(
             option(family == Family::v4 ? "com.docker.network.host_ipv4" : "com.docker.network.host_ipv6")))
       side.snat = *ip;
@@ -111,7 +127,8 @@ Networks::State::State(Options options_, db::Db& db_, async::Lanes& lanes_, boos
       plan_of_subnets(options.address_pools.empty() ? default_address_pools() : options.address_pools),
       ports(PortAllocator::host_range()),
       name_files(options.names_directory),
-      kernel(std::make_shared<Kernel>(Firewall::Settings{options.table_name, false})) {}
+      kernel(std::make_shared<Kernel>(Firewall::Settings{options.table_name, false, options.iptables, options.ip6tables,
+                                                         options.accept_mark, options.accept_mask})) {}
 
 Net* Networks::State::find_net(const std::string& name) {
   if (auto it = networks.find(name); it != networks.end() && !it->second.leaving) return &it->second;
@@ -152,6 +169,8 @@ NetworkInfo Networks::State::describe(const Net& net) const {
   for (const auto& pool : row.pools) out.ipam.push_back({pool.subnet, pool.ip_range, pool.gateway, pool.auxiliary});
   out.options = row.options;
   out.labels = row.labels;
+  out.config_only = row.config_only;
+  out.config_from = row.config_from;
   for (const auto& [id, member] : members) {
     for (const auto& endpoint : member.endpoints) {
       if (endpoint.network_id != row.id) continue;
@@ -198,9 +217,9 @@ void Networks::State::refresh(Member& member) {
         endpoint.ip_prefix_length = range->subnet().length;
       if (const auto* range = net.range(Family::v6); range && !row.address6.empty())
         endpoint.ipv6_prefix_length = range->subnet().length;
-      if (!net.row.internal) {
-        endpoint.gateway = net.gateway(Family::v4).str();
-        endpoint.ipv6_gateway = row.address6.empty() ? "" : net.gateway(Family::v6).str();
+      if (!net.closed()) {
+        endpoint.gateway = row.address.empty() ? "" : net.route(Family::v4).str();
+        endpoint.ipv6_gateway = row.address6.empty() ? "" : net.route(Family::v6).str();
       }
     }
     for (const auto& port : row.ports)
@@ -283,34 +302,5 @@ std::vector<std::pair<std::string, std::string>> Networks::firewall_details() co
 std::vector<AddressPool> Networks::address_pools() const { return state_->plan_of_subnets.pools(); }
 
 Task<std::vector<std::string>> Networks::heal() { return state_->heal(); }
-
-void Networks::validate(const AttachRequest& request) const {
-  for (const auto& [name, settings] : request.networks) {
-    std::vector<std::string> findings;
-    const std::string known = name.empty() || name == "default" ? "bridge" : name;
-    const Net* net = state_->find_net(known);
-    const bool user_defined = net == nullptr || !net->row.predefined;
-    if (!user_defined && !(settings.ipv4_address.empty() && settings.ipv6_address.empty()))
-      findings.emplace_back("user-specified IP address is supported on user-defined networks only");
-    if (!user_defined && !settings.aliases.empty())
-      findings.emplace_back("network-scoped aliases are only supported for user-defined networks");
-    for (const auto& [text, family] :
-         {std::pair(settings.ipv4_address, Family::v4), {settings.ipv6_address, Family::v6}}) {
-      if (text.empty()) continue;
-      auto ip = IpAddress::find(text);
-      if (!ip || ip->family() != family)
-        findings.push_back(fmt::format("invalid {} address: {}", family == Family::v4 ? "IPv4" : "IPv6", text));
-      else if (user_defined && net != nullptr &&
-               (net->range(family) == nullptr || !net->range(family)->subnet().contains(*ip)))
-        findings.push_back(fmt::format("no configured subnet contains IP address {}", text));
-    }
-    if (!settings.mac_address.empty() && !MacAddress::find(settings.mac_address))
-      findings.push_back(fmt::format("invalid MAC address: {}", settings.mac_address));
-    if (!findings.empty())
-      throw Error(Errc::invalid_argument, fmt::format("invalid config for network {}: invalid endpoint settings:\n* {}",
-                                                      known, join(findings, "\n* ")));
-  }
-  plan_ports(request.port_bindings, request.exposed_ports, request.publish_all, state_->options.default_bind_ip, true);
-}
 
 }  // namespace gantry::network

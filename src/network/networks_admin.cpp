@@ -1,62 +1,61 @@
 #include <algorithm>
 
-#include <net/if.h>
-
 #include "async/shield.hpp"
 #include "base/failpoint.hpp"
 #include "base/ids.hpp"
 #include "base/text.hpp"
 #include "network/messages.hpp"
+#include "network/network_options.hpp"
 #include "network/networks_state.hpp"
+#include "network/vlan.hpp"
 
 namespace gantry::network {
 namespace {
 
-constexpr const char* kBridgeName = "com.docker.network.bridge.name";
-
 void check_driver(const NetworkSpec& spec) {
-  if (spec.driver == "bridge" || spec.driver.empty()) return;
+  if (spec.driver == "bridge" || spec.driver == "macvlan" || spec.driver == "ipvlan") return;
   if (spec.driver == "host" || spec.driver == "null")
     throw Error(Errc::forbidden, fmt::format("only one instance of \"{}\" network is allowed", spec.driver));
   if (spec.driver == "overlay")
     throw Error(Errc::forbidden,
                 "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this "
                 "node to swarm and try again.");
-  if (spec.driver == "macvlan" || spec.driver == "ipvlan")
-    throw Error(Errc::not_implemented, fmt::format("network driver {} is not supported by this engine", spec.driver));
   throw Error(Errc::not_found, fmt::format("plugin \"{}\" not found", spec.driver));
 }
 
-void check_options(const std::map<std::string, std::string>& options, bool internal) {
-  for (const auto& [key, value] : options) {
-    auto bad = [&](const char* why) {
-      return Error(Errc::invalid_argument, fmt::format("failed to parse {} value: {} ({})", key, quote(value), why));
-    };
-    const bool is_bool = key.ends_with(".enable_icc") || key.ends_with(".enable_ip_masquerade") ||
-                         key.ends_with(".inhibit_ipv4") || key.ends_with(".default_bridge");
-    const std::string lower = to_lower(value);
-    static const std::set<std::string> kBools{"true", "false", "1", "0", "t", "f"};
-    if (is_bool && kBools.count(lower) == 0) throw bad("not a boolean");
-    if (key == "com.docker.network.driver.mtu") {
-      auto mtu = parse_int(value);
-      if (!mtu || *mtu < 0 || *mtu > 65535) throw bad("not a number of bytes");
-    }
-    if (key.ends_with(".host_binding_ipv4") && !value.empty() && !IpAddress::find(value))
-      throw bad("not an IP address");
-    if (key == "com.docker.network.host_ipv4" || key == "com.docker.network.host_ipv6")
-      if (!IpAddress::find(value)) throw bad("not an IP address");
-    if (key.find(".gateway_mode_ipv") != std::string::npos && value != "nat" && value != "nat-unprotected" &&
-        value != "routed" && value != "isolated")
-      throw Error(Errc::invalid_argument, fmt::format("unknown gateway mode {}", value));
-    if (key.find(".gateway_mode_ipv") != std::string::npos && value == "isolated" && !internal)
-      throw Error(Errc::invalid_argument, "gateway mode 'isolated' can only be used for an internal network");
-    if (key == kBridgeName && (value.empty() || value.size() >= IFNAMSIZ ||
-                               value.find_first_of("/ \t\n:%") != std::string::npos || value == "." || value == ".."))
-      throw Error(Errc::invalid_argument, fmt::format("invalid bridge name: {}", quote(value)));
-    if (key == "com.docker.network.container_iface_prefix" &&
-        (value.empty() || value.size() > 11 || value.find_first_of("/ \t\n:%") != std::string::npos))
-      throw Error(Errc::invalid_argument, fmt::format("invalid interface prefix: {}", quote(value)));
+bool has_own_settings(const NetworkSpec& spec) {
+  return (spec.ipam_driver != "default" && !spec.ipam_driver.empty()) || !spec.enable_ipv4.value_or(true) ||
+         spec.enable_ipv6.value_or(false) || !spec.labels.empty() || !spec.ipam_options.empty() || !spec.ipam.empty();
+}
+
+void check_configuration(const NetworkSpec& spec) {
+  if (spec.config_only) {
+    if (spec.internal || spec.attachable)
+      throw Error(Errc::forbidden,
+                  "configuration network can only contain network specific fields. Network operator fields like [ "
+                  "ingress | internal | attachable | scope ] are not supported.");
+    if (!spec.config_from.empty())
+      throw Error(Errc::forbidden, "a configuration network cannot depend on another configuration network");
   }
+  if (spec.config_from.empty()) return;
+  if (has_own_settings(spec))
+    throw Error(Errc::forbidden,
+                "user specified configurations are not supported if the network depends on a configuration network");
+  if (!spec.options.empty())
+    throw Error(Errc::forbidden,
+                "network driver options are not supported if the network depends on a configuration network");
+}
+
+/// No address is set aside where nobody could be reached at it.
+bool needs_gateway(const db::NetworkRow& row, Family family) {
+  auto option = [&](const char* name) {
+    auto it = row.options.find(std::string("com.docker.network.bridge.") + name);
+    return it == row.options.end() ? std::string() : it->second;
+  };
+  if (row.driver != "bridge") return !row.internal && !is_dummy_parent(row.parent);
+  if (option(family == Family::v4 ? "gateway_mode_ipv4" : "gateway_mode_ipv6") == "isolated") return false;
+  const std::string inhibit = to_lower(option("inhibit_ipv4"));
+  return !(family == Family::v4 && row.internal && (inhibit == "true" || inhibit == "1" || inhibit == "t"));
 }
 
 // fd<40 bits that belong to this installation>::/48, as RFC 4193 wants it.
@@ -69,17 +68,27 @@ AddressPool own_ipv6_pool(const std::string& installation) {
 
 }  // namespace
 
-Task<Networks::Created> Networks::State::create_network(NetworkSpec spec) {
-  if (trim(spec.name).empty()) throw Error(Errc::invalid_argument, "invalid name: name is empty");
-  if (spec.name == "bridge" || spec.name == "host" || spec.name == "none" || spec.name == "default")
-    throw predefined_not_permitted(spec.name);
-  check_driver(spec);
-  check_options(spec.options, spec.internal);
+void Networks::State::apply_configuration(NetworkSpec& spec) {
+  const Net* from = find_net(spec.config_from);
+  if (from == nullptr || !from->row.config_only)
+    throw Error(Errc::not_found, fmt::format("configuration network {} does not exist", quote(spec.config_from)));
+  const db::NetworkRow& row = from->row;
+  spec.config_from = row.name;
+  spec.enable_ipv4 = row.enable_ipv4;
+  spec.enable_ipv6 = row.enable_ipv6;
+  spec.ipam_driver = row.ipam_driver;
+  spec.ipam_options = row.ipam_options;
+  spec.options = row.options;
+  spec.labels = row.labels;
+  for (const auto& pool : row.pools) spec.ipam.push_back({pool.subnet, pool.ip_range, pool.gateway, pool.auxiliary});
+}
+
+db::NetworkRow Networks::State::new_row(const NetworkSpec& spec) {
   db::NetworkRow row;
   row.id = random_id();
   row.name = spec.name;
   row.created_ns = now().time_since_epoch().count();
-  row.driver = "bridge";
+  row.driver = spec.driver;
   row.enable_ipv4 = spec.enable_ipv4.value_or(true);
   row.enable_ipv6 = spec.enable_ipv6.value_or(false);
   if (!row.enable_ipv4 && !row.enable_ipv6) throw Error(Errc::invalid_argument, "IPv4 or IPv6 must be enabled");
@@ -91,12 +100,25 @@ Task<Networks::Created> Networks::State::create_network(NetworkSpec spec) {
   row.ipam_options = spec.ipam_options;
   row.options = spec.options;
   row.labels = spec.labels;
-  row.bridge_mac = MacAddress::random().str();
-  auto named = spec.options.find(kBridgeName);
-  row.bridge = named == spec.options.end() ? "br-" + row.id.substr(0, 12) : named->second;
+  row.config_only = spec.config_only;
+  row.config_from = spec.config_from;
   validate_ipam(spec.ipam, row.enable_ipv6);
+  if (row.config_only) {
+    row.driver = "null";
+    for (const IpamConfig& config : spec.ipam)
+      row.pools.push_back({config.subnet, config.ip_range, config.gateway, config.auxiliary_addresses});
+  } else if (row.driver == "bridge") {
+    row.bridge_mac = MacAddress::random().str();
+    auto named = spec.options.find(kBridgeName);
+    row.bridge = named == spec.options.end() ? "br-" + row.id.substr(0, 12) : named->second;
+  } else {
+    row.parent = parse_vlan_options(row.driver, row.options).parent;
+    if (row.parent.empty()) row.parent = dummy_parent(row.id);
+  }
+  return row;
+}
 
-  auto lock = co_await admin.lock("network.create");
+void Networks::State::check_conflicts(db::NetworkRow& row) const {
   for (const auto& [id, net] : networks) {
     if (net.row.name == row.name) throw network_exists(row.name);
     if (net.row.bridge == row.bridge && !row.bridge.empty())
@@ -104,6 +126,41 @@ Task<Networks::Created> Networks::State::create_network(NetworkSpec spec) {
                   fmt::format("cannot create network {} ({}): conflicts with network {} ({}): networks "
                               "have same bridge name",
                               row.id, row.bridge, id, net.row.bridge));
+    if (!row.parent.empty() && net.row.parent == row.parent) {
+      if (row.driver == "macvlan" && net.row.driver == "macvlan") {
+        auto passthru = [](const db::NetworkRow& one) {
+          return parse_vlan_options(one.driver, one.options).mode == "passthru";
+        };
+        if (passthru(row))
+          throw Error(Errc::internal,
+                      fmt::format("cannot use mode passthru, macvlan network {} is already using parent interface {}",
+                                  id, row.parent));
+        if (passthru(net.row))
+          throw Error(
+              Errc::internal,
+              fmt::format("macvlan network {} is already using parent interface {} in mode passthru", id, row.parent));
+      }
+      row.parent_is_ours = row.parent_is_ours || net.row.parent_is_ours;
+    }
+  }
+}
+
+Task<Networks::Created> Networks::State::create_network(NetworkSpec spec) {
+  if (trim(spec.name).empty()) throw Error(Errc::invalid_argument, "invalid name: name is empty");
+  if (spec.name == "bridge" || spec.name == "host" || spec.name == "none" || spec.name == "default")
+    throw predefined_not_permitted(spec.name);
+  if (spec.driver.empty()) spec.driver = "bridge";
+  check_driver(spec);
+  check_configuration(spec);
+  auto lock = co_await admin.lock("network.create");
+  if (spec.config_from.empty()) apply_default_options(spec, options.default_network_opts);
+  else apply_configuration(spec);
+  if (spec.driver == "bridge" && !spec.config_only) check_bridge_options(spec.options, spec.internal);
+  db::NetworkRow row = new_row(spec);
+  check_conflicts(row);
+  if (row.config_only) {
+    co_await async::shielded(make_network(row));
+    co_return Networks::Created{row.id, ""};
   }
   std::vector<std::string> own_bridges;
   for (const auto& [id, net] : networks)
@@ -112,18 +169,52 @@ Task<Networks::Created> Networks::State::create_network(NetworkSpec spec) {
   struct Facts {
     std::vector<Cidr> occupied;
     bool bridge_exists = false;
+    bool parent_exists = false;
   };
-  const Facts facts = co_await lanes.net.run([to, own_bridges, bridge = row.bridge, this] {
+  const Facts facts = co_await lanes.net.run([to, own_bridges, row, this] {
     const std::string resolv_conf = sys::find_file(options.host_resolv_conf, 1 << 20).value_or("");
     Facts out;
     out.occupied = occupied_subnets(to->route, resolv_conf, own_bridges);
-    out.bridge_exists = sys::find_link(to->route, bridge).has_value();
+    out.bridge_exists = !row.bridge.empty() && sys::find_link(to->route, row.bridge).has_value();
+    if (row.parent.empty()) return out;
+    require_vlan_kind(to->route, row.driver);
+    out.parent_exists = sys::find_link(to->route, row.parent).has_value();
     return out;
   });
   row.bridge_is_ours = !facts.bridge_exists;
+  if (!row.parent.empty() && !facts.parent_exists) row.parent_is_ours = true;
   choose_subnets(row, spec, facts.occupied);
   co_await async::shielded(make_network(row));
   co_return Networks::Created{row.id, ""};
+}
+
+std::string Networks::State::pool_holders(Family family) const {
+  std::vector<std::string> pools, holders;
+  for (const AddressPool& pool : plan_of_subnets.pools())
+    if (pool.base.address.family() == family)
+      pools.push_back(fmt::format("{} in parts of /{}", pool.base.str(), pool.size));
+  for (const auto& [id, net] : networks)
+    if (const AddressRange* range = net.range(family))
+      holders.push_back(fmt::format("{} {}", net.row.name, range->subnet().str()));
+  constexpr std::size_t kShown = 20;
+  const std::size_t more = holders.size() > kShown ? holders.size() - kShown : 0;
+  std::sort(holders.begin(), holders.end());
+  holders.resize(holders.size() - more);
+  return fmt::format(" (default-address-pools: {}; held by: {}{})", join(pools, ", "), join(holders, ", "),
+                     more == 0 ? "" : fmt::format(" and {} more", more));
+}
+
+Cidr Networks::State::free_subnet(Family family, const std::vector<Cidr>& used, const std::vector<Cidr>& occupied,
+                                  unsigned size) const {
+  auto found = plan_of_subnets.find(family, used, occupied, size);
+  if (!found && family == Family::v6) {
+    std::string installation = random_id();
+    for (const auto& [id, net] : networks)
+      if (net.row.predefined && net.row.name == "host") installation = id;
+    found = SubnetPlan({own_ipv6_pool(installation)}).find(family, used, occupied, size);
+  }
+  if (!found) throw pools_exhausted(pool_holders(family));
+  return *found;
 }
 
 void Networks::State::choose_subnets(db::NetworkRow& row, const NetworkSpec& spec, const std::vector<Cidr>& occupied) {
@@ -136,7 +227,8 @@ void Networks::State::choose_subnets(db::NetworkRow& row, const NetworkSpec& spe
       auto subnet = Cidr::find(config.subnet);
       const bool other_family = subnet ? subnet->address.family() != family : family == Family::v6;
       if (other_family) continue;
-      if (!pool.subnet.empty()) throw Error(Errc::forbidden, "bridge driver doesn't support multiple subnets");
+      if (!pool.subnet.empty())
+        throw Error(Errc::forbidden, fmt::format("{} driver doesn't support multiple subnets", row.driver));
       pool = {config.subnet, config.ip_range, config.gateway, config.auxiliary_addresses};
       if (subnet && subnet->address.is_any()) {
         size = subnet->length;  // "any subnet of this size"
@@ -144,20 +236,7 @@ void Networks::State::choose_subnets(db::NetworkRow& row, const NetworkSpec& spe
       }
     }
     if (pool.subnet.empty()) {
-      SubnetPlan plan = plan_of_subnets;
-      if (family == Family::v6 && !plan.find(family, used, occupied, size)) {
-        std::string installation = row.id;
-        for (const auto& [id, net] : networks)
-          if (net.row.predefined && net.row.name == "host") installation = id;
-        plan = SubnetPlan({own_ipv6_pool(installation)});
-      }
-      auto found = plan.find(family, used, occupied, size);
-      if (!found) {
-        std::vector<std::string> holders;
-        for (const auto& taken : used) holders.push_back(taken.str());
-        throw pools_exhausted(fmt::format(" (networks hold {})", join(holders, ", ")));
-      }
-      pool.subnet = found->str();
+      pool.subnet = free_subnet(family, used, occupied, size).str();
     } else {
       const Cidr wanted = Cidr::parse(pool.subnet);
       for (const Cidr& taken : used)
@@ -166,7 +245,7 @@ void Networks::State::choose_subnets(db::NetworkRow& row, const NetworkSpec& spe
     const Cidr subnet = Cidr::parse(pool.subnet);
     AddressRange range(subnet, Cidr::find(pool.ip_range).value_or(Cidr{}));
     for (const auto& [name, address] : pool.auxiliary) range.reserve(IpAddress::parse(address));
-    if (pool.gateway.empty()) pool.gateway = range.take_any(row.name, row.id).str();
+    if (pool.gateway.empty() && needs_gateway(row, family)) pool.gateway = range.take_any(row.name, row.id).str();
     used.push_back(subnet);
     row.pools.push_back(std::move(pool));
   }
@@ -181,14 +260,17 @@ Task<void> Networks::State::make_network(db::NetworkRow row) {
   std::exception_ptr failure;
   try {
     FAILPOINT("network.create.after_row");
-    co_await lanes.net.run(
-        [to, spec = net.bridge_spec(options.mtu), rules = net.rules(), ipv6 = row.enable_ipv6, this] {
-          std::vector<std::string> changes;
-          ensure_bridge(to->route, spec, changes);
-          FAILPOINT("network.create.after_bridge");
-          to->firewall.add_bridge(rules);
-          if (ipv6 && options.ip_forward) enable_forwarding(Family::v6);
-        });
+    if (row.parent_is_ours) co_await lanes.net.run([to, parent = row.parent] { ensure_parent(to->route, parent); });
+    FAILPOINT("network.create.after_parent");
+    if (net.is_bridge())
+      co_await lanes.net.run(
+          [to, spec = net.bridge_spec(options.mtu), rules = rules_of(net), ipv6 = row.enable_ipv6, this] {
+            std::vector<std::string> changes;
+            ensure_bridge(to->route, spec, changes);
+            FAILPOINT("network.create.after_bridge");
+            to->firewall.add_bridge(rules);
+            if (ipv6 && options.ip_forward) enable_forwarding(Family::v6);
+          });
   } catch (const Error&) {
     failure = std::current_exception();
   }
@@ -202,10 +284,14 @@ Task<void> Networks::State::make_network(db::NetworkRow row) {
 
 Task<void> Networks::State::unmake_network(db::NetworkRow row) {
   KernelPtr to = kernel;
-  co_await lanes.net.run([to, row, files = name_files] {
+  const bool last_on_parent = std::none_of(networks.begin(), networks.end(), [&](const auto& entry) {
+    return entry.first != row.id && entry.second.row.parent == row.parent;
+  });
+  co_await lanes.net.run([to, row, files = name_files, last_on_parent] {
     to->firewall.remove_bridge(row.bridge);
     FAILPOINT("network.remove.after_firewall");
-    if (row.bridge_is_ours) remove_bridge(to->route, row.bridge);
+    if (row.driver == "bridge" && row.bridge_is_ours) remove_bridge(to->route, row.bridge);
+    if (row.parent_is_ours && last_on_parent) remove_parent(to->route, row.parent);
     files.remove_network(row.id);
   });
   FAILPOINT("network.remove.after_bridge");
@@ -217,6 +303,9 @@ Task<void> Networks::State::remove_network(std::string name) {
   auto lock = co_await admin.lock("network.remove");
   Net& net = get_net(name);
   if (net.row.predefined) throw network_predefined(net.row.name);
+  for (const auto& [id, other] : networks)
+    if (net.row.config_only && other.row.config_from == net.row.name)
+      throw Error(Errc::forbidden, fmt::format("configuration network {} is in use", quote(net.row.name)));
   std::vector<std::string> holders;
   for (const auto& member : describe(net).members)
     holders.push_back(fmt::format("name:\"{}\" id:\"{}\"", member.name, member.endpoint_id.substr(0, 12)));

@@ -19,7 +19,8 @@ constexpr std::string_view kJoin = "container:";
 
 std::vector<std::string> outer_names(const std::vector<db::EndpointRow>& rows) {
   std::vector<std::string> out;
-  for (const auto& row : rows) out.push_back(row.host_interface);
+  for (const auto& row : rows)
+    if (!row.host_interface.empty()) out.push_back(row.host_interface);
   return out;
 }
 
@@ -100,7 +101,7 @@ Task<AttachResult> Networks::State::attach_own(AttachRequest request) {
   std::exception_ptr failure;
   try {
     FAILPOINT("network.attach.after_row");
-    co_await build(own, std::move(files));
+    co_await build(own, std::move(files), request.user_namespace);
     FAILPOINT("network.attach.after_kernel");
   } catch (const Error&) {
     failure = std::current_exception();
@@ -133,7 +134,7 @@ Task<AttachResult> Networks::State::attach_own(AttachRequest request) {
 }
 
 // Everything in the kernel, in one visit to the net lane: two milliseconds. Not a coroutine: `own` need not outlive it.
-Task<void> Networks::State::build(const Plan& own, Files files) {
+Task<void> Networks::State::build(const Plan& own, Files files, sys::Path user_namespace) {
   struct Job {
     std::vector<InterfaceSpec> interfaces;
     std::vector<std::pair<std::string, std::vector<PublishRule>>> rules;
@@ -148,9 +149,9 @@ Task<void> Networks::State::build(const Plan& own, Files files) {
   }
   const sys::Path path = options.netns_directory / own.sandbox.container_id;
   KernelPtr to = kernel;
-  return lanes.net.run([job, path, to, files] {
+  return lanes.net.run([job, path, to, files, user_namespace] {
     write_files(files);
-    create_sandbox(to->route, path, job.interfaces);
+    create_sandbox(to->route, path, job.interfaces, user_namespace);
     FAILPOINT("network.attach.after_sandbox");
     for (const auto& [endpoint, rules] : job.rules) to->firewall.publish(endpoint, rules);
     // Clients that sent before the port was published would stay with the host.

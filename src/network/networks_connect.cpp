@@ -94,7 +94,10 @@ Task<void> Networks::State::join_network(Plan one, AttachRequest request) {
   }
   auto member = members.find(request.container_id);
   if (failure || member == members.end()) {
-    co_await lanes.net.run([to, name = row.host_interface] { remove_interface(to->route, name); });
+    co_await lanes.net.run([to, path, spec = interface_spec(row, one.settings[0])] {
+      if (spec.vlan_kind.empty()) remove_interface(to->route, spec.outer_name);
+      else remove_inner_interface(path, spec.inner_name);
+    });
     co_await lanes.db.run([this, id = row.id] { db::remove_endpoint(db, id); });
     if (failure) std::rethrow_exception(failure);
     throw Error(Errc::conflict, fmt::format("container {} ended meanwhile", request.container_id));
@@ -159,23 +162,16 @@ Task<void> Networks::State::move_gateways(std::string container_id) {
   }
   struct Job {
     std::vector<std::pair<std::string, std::vector<PublishRule>>> rules;
-    std::string name4, name6;
-    IpAddress gateway_ip4, gateway_ip6;
+    DefaultRoute route4, route6;
   } job;
   for (const auto& row : rows) job.rules.emplace_back(row.id, publish_rules(row));
-  if (gateway4 != nullptr) {
-    job.name4 = gateway4->interface;
-    job.gateway_ip4 = networks.at(gateway4->network_id).gateway(Family::v4);
-  }
-  if (gateway6 != nullptr) {
-    job.name6 = gateway6->interface;
-    job.gateway_ip6 = networks.at(gateway6->network_id).gateway(Family::v6);
-  }
+  if (gateway4 != nullptr) job.route4 = default_route(*gateway4, Family::v4);
+  if (gateway6 != nullptr) job.route6 = default_route(*gateway6, Family::v6);
   co_await lanes.db.run([this, rows] { db::update_endpoints(db, rows); });
   KernelPtr to = kernel;
   const sys::Path path = options.netns_directory / container_id;
   co_await lanes.net.run([to, path, job] {
-    set_gateways(path, job.name4, job.gateway_ip4, job.name6, job.gateway_ip6);
+    set_gateways(path, job.route4, job.route6);
     // Removed everywhere before anything is added: one host port is one element.
     for (const auto& [id, rules] : job.rules) to->firewall.unpublish(id);
     for (const auto& [id, rules] : job.rules) to->firewall.publish(id, rules);
@@ -225,13 +221,15 @@ Task<void> Networks::State::leave_network(std::string container_id, db::Endpoint
     }
   }
   const auto here = members.find(container_id);
-  co_await lanes.net.run(
-      [to, row, addresses, texts, directory = here == members.end() ? sys::Path() : here->second.directory] {
-        to->firewall.unpublish(row.id);
-        remove_interface(to->route, row.host_interface);
-        forget_flows(addresses);
-        change_hosts(directory, {}, texts);
-      });
+  co_await lanes.net.run([to, row, addresses, texts, path = options.netns_directory / container_id,
+                          inner = row.host_interface.empty(),
+                          directory = here == members.end() ? sys::Path() : here->second.directory] {
+    to->firewall.unpublish(row.id);
+    if (inner) remove_inner_interface(path, row.interface);
+    else remove_interface(to->route, row.host_interface);
+    forget_flows(addresses);
+    change_hosts(directory, {}, texts);
+  });
   FAILPOINT("network.disconnect.after_interface");
   // Its ports stay with the container while it has another network to lead them to.
   db::EndpointRow without_ports = row;

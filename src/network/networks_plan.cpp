@@ -6,6 +6,7 @@
 #include "base/ids.hpp"
 #include "base/text.hpp"
 #include "network/messages.hpp"
+#include "network/network_options.hpp"
 #include "network/networks_state.hpp"
 
 // What attach() and connect() decide before anything exists. All of it is memory only and happens between two
@@ -18,25 +19,6 @@ IpAddress address_or_empty(const std::string& text) { return IpAddress::find(tex
 std::uint8_t protocol_number(const std::string& proto) {
   if (proto == "udp") return IPPROTO_UDP;
   return proto == "sctp" ? IPPROTO_SCTP : IPPROTO_TCP;
-}
-
-// "net.ipv4.conf.IFNAME.log_martians=1,…" to paths below /proc/sys.
-std::vector<std::pair<std::string, std::string>> endpoint_sysctls(const std::string& text,
-                                                                  const std::string& interface) {
-  std::vector<std::pair<std::string, std::string>> out;
-  for (const auto& entry : split(text, ',')) {
-    if (entry.empty()) continue;
-    auto [name, value] = split_once(entry, '=');
-    auto parts = split(name, '.');
-    const bool well_formed = parts.size() == 5 && parts[0] == "net" && parts[3] == "IFNAME" &&
-                             (parts[1] == "ipv4" || parts[1] == "ipv6" || parts[1] == "mpls") &&
-                             name.find('/') == std::string_view::npos;
-    if (!well_formed)
-      throw Error(Errc::invalid_argument, fmt::format("unrecognised network interface sysctl {}", quote(entry)));
-    parts[3] = interface;
-    out.emplace_back(join(parts, "/"), std::string(value));
-  }
-  return out;
 }
 
 std::vector<std::string> distinct(std::vector<std::string> names) {
@@ -73,15 +55,16 @@ void Networks::State::release(const db::EndpointRow& row) {
 
 db::EndpointRow Networks::State::plan_endpoint(Net& net, const AttachRequest& request, const EndpointSettings& settings,
                                                const std::string& interface) {
-  if (!net.is_bridge()) throw none_is_alone();
+  if (net.row.config_only) throw config_only_network();
+  if (!net.has_endpoints()) throw none_is_alone();
   db::EndpointRow row;
   row.id = random_id();
   row.network_id = net.row.id;
   row.container_id = request.container_id;
   row.mac = MacAddress::find(settings.mac_address).value_or(MacAddress::random()).str();
-  row.host_interface = "veth" + random_id().substr(0, 7);
-  auto named = settings.driver_opts.find("com.docker.network.endpoint.ifname");
-  row.interface = named == settings.driver_opts.end() ? interface : named->second;
+  if (net.is_bridge()) row.host_interface = "veth" + random_id().substr(0, 7);
+  auto named = settings.driver_opts.find(kInterfaceOption);
+  row.interface = named == settings.driver_opts.end() || named->second.empty() ? interface : named->second;
   row.gw_priority = settings.gw_priority;
   row.aliases = settings.aliases;
   if (!net.row.predefined) {
@@ -116,7 +99,8 @@ void Networks::State::choose_gateways(std::vector<db::EndpointRow>& rows) {
   }
   auto has_gateway = [this](const db::EndpointRow& row, Family family) {
     const Net& net = networks.at(row.network_id);
-    return !net.row.internal && !net.gateway(family).empty() &&
+    // On the host's own links a way out is assumed, as Docker does, also where no gateway is known.
+    return !net.closed() && (net.is_vlan() || !net.gateway(family).empty()) &&
            !(family == Family::v4 ? row.address : row.address6).empty();
   };
   auto key = [&](const db::EndpointRow* row) {
@@ -157,13 +141,23 @@ Networks::State::Plan Networks::State::plan(const AttachRequest& request) {
   std::sort(choices.begin() + 1, choices.end(), [](const Choice& a, const Choice& b) {
     return std::tuple(-a.settings.gw_priority, a.net->row.name) < std::tuple(-b.settings.gw_priority, b.net->row.name);
   });
+  std::set<std::string> names;  // those that somebody asked for
+  for (const auto& choice : choices)
+    if (auto it = choice.settings.driver_opts.find(kInterfaceOption); it != choice.settings.driver_opts.end())
+      names.insert(it->second);
   for (auto& choice : choices) {
-    const std::string interface =
-        choice.net->option("com.docker.network.container_iface_prefix", "eth") + std::to_string(out.endpoints.size());
+    const std::string prefix = choice.net->option("com.docker.network.container_iface_prefix", "eth");
+    std::string interface;
+    for (unsigned n = 0; interface.empty() || names.count(interface) != 0; ++n) interface = prefix + std::to_string(n);
+    const auto named = choice.settings.driver_opts.find(kInterfaceOption);
+    if (named == choice.settings.driver_opts.end() || named->second.empty()) names.insert(interface);
     out.endpoints.push_back(plan_endpoint(*choice.net, request, choice.settings, interface));
     out.settings.push_back(std::move(choice.settings));
   }
   choose_gateways(out.endpoints);
+  for (auto& row : out.endpoints)
+    if (networks.at(row.network_id).is_default_bridge())
+      for (const auto& link : request.links) row.links.push_back({link.address, link.names, link.ports});
   plan_ports_of(out, request);
   return out;
 }
@@ -172,10 +166,12 @@ void Networks::State::plan_ports_of(Plan& out, const AttachRequest& request) {
   db::EndpointRow* gateway4 = nullptr;
   db::EndpointRow* gateway6 = nullptr;
   for (auto& row : out.endpoints) {
+    if (!networks.at(row.network_id).is_bridge()) continue;
     if (row.ipv4_gateway) gateway4 = &row;
     if (row.ipv6_gateway) gateway6 = &row;
   }
-  if (gateway4 == nullptr && gateway6 == nullptr) return;  // internal networks publish nothing
+  // Internal networks publish nothing, and those on the host's own links are reached directly.
+  if (gateway4 == nullptr && gateway6 == nullptr) return;
   const std::string bind_ip = networks.at((gateway4 ? gateway4 : gateway6)->network_id)
                                   .option("com.docker.network.bridge.host_binding_ipv4", options.default_bind_ip);
   const bool both = host_has_ipv6() && (options.relay || gateway6 != nullptr);
@@ -199,7 +195,8 @@ void Networks::State::plan_ports_of(Plan& out, const AttachRequest& request) {
       socket.host_port = port.host_port;
       socket.container_ip = row == gateway6 || row->address.empty() ? row->address6 : row->address;
       socket.container_port = port.container_port;
-      socket.relay = options.relay && port.proto != "sctp";
+      // Without it the kernel serves everything but 127.0.0.0/8.
+      socket.relay = port.proto != "sctp" && (options.relay || (!port.host_ip.is_v6() && !row->address.empty()));
       socket.socket = std::move(port.socket);
       out.sockets.push_back(std::move(socket));
     }
@@ -209,6 +206,7 @@ void Networks::State::plan_ports_of(Plan& out, const AttachRequest& request) {
 std::vector<PublishRule> Networks::State::publish_rules(const db::EndpointRow& row) {
   std::vector<PublishRule> out;
   const Net& net = networks.at(row.network_id);
+  if (!net.is_bridge()) return out;
   for (const auto& port : row.ports) {
     PublishRule rule;
     rule.proto = protocol_number(port.proto);
@@ -219,9 +217,30 @@ std::vector<PublishRule> Networks::State::publish_rules(const db::EndpointRow& r
     if (rule.container_ip.empty() || rule.container_ip.family() != rule.host_ip.family()) continue;
     rule.container_port = static_cast<std::uint16_t>(port.container_port);
     rule.translate = net.mode(rule.container_ip.family()) != BridgeRules::Mode::routed;
+    if (!net.flag("com.docker.network.bridge.enable_icc", true) && options.relay) rule.relayed_for = net.row.bridge;
     out.push_back(rule);
   }
+  for (const auto& link : row.links) {
+    for (const auto& text : link.ports) {
+      const PortSpec port = PortSpec::parse(text);
+      PublishRule rule;
+      rule.proto = protocol_number(port.proto);
+      rule.container_ip = address_or_empty(link.address);
+      rule.container_port = port.port;
+      rule.client = address_or_empty(row.address);
+      if (!rule.client.empty() && rule.client.family() == rule.container_ip.family()) out.push_back(rule);
+    }
+  }
   return out;
+}
+
+DefaultRoute Networks::State::default_route(const db::EndpointRow& row, Family family) const {
+  const Net& net = networks.at(row.network_id);
+  // An ipvlan of mode l3 has no neighbours, only a link.
+  const bool by_link = net.row.driver == "ipvlan" && parse_vlan_options(net.row.driver, net.row.options).mode != "l2";
+  const IpAddress gateway = by_link ? IpAddress() : net.route(family);
+  if (!by_link && gateway.empty()) return {};
+  return {row.interface, gateway};
 }
 
 InterfaceSpec Networks::State::interface_spec(const db::EndpointRow& row, const EndpointSettings& settings) {
@@ -237,11 +256,16 @@ InterfaceSpec Networks::State::interface_spec(const db::EndpointRow& row, const 
     const IpAddress ip = IpAddress::parse(text, "link-local IP address");
     spec.link_local.push_back({ip, ip.is_v6() ? 64u : 16u});
   }
-  if (row.ipv4_gateway) spec.gateway = net.gateway(Family::v4);
-  if (row.ipv6_gateway) spec.gateway6 = net.gateway(Family::v6);
+  spec.vlan_kind = net.is_vlan() ? net.row.driver : "";
+  if (net.is_vlan()) {
+    spec.vlan = parse_vlan_options(net.row.driver, net.row.options);
+    spec.vlan.parent = net.row.parent;
+  }
+  if (row.ipv4_gateway) spec.route4 = default_route(row, Family::v4);
+  if (row.ipv6_gateway) spec.route6 = default_route(row, Family::v6);
   spec.mtu = net.mtu(options.mtu);
   spec.isolated = !net.flag("com.docker.network.bridge.enable_icc", true);
-  if (auto it = settings.driver_opts.find("com.docker.network.endpoint.sysctls"); it != settings.driver_opts.end())
+  if (auto it = settings.driver_opts.find(kSysctlsOption); it != settings.driver_opts.end())
     spec.sysctls = endpoint_sysctls(it->second, row.interface);
   return spec;
 }

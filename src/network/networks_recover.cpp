@@ -1,17 +1,8 @@
 #include <algorithm>
-#include <chrono>
 
 #include <unistd.h>
 
-#include <linux/netfilter/nf_tables.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <linux/rtnetlink.h>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
-
-#include "async/readable.hpp"
 #include "base/ids.hpp"
-#include "base/log.hpp"
 #include "base/text.hpp"
 #include "network/conntrack.hpp"
 #include "network/messages.hpp"
@@ -20,9 +11,6 @@
 
 namespace gantry::network {
 namespace {
-
-constexpr auto kSettle = std::chrono::milliseconds(50);  // changes come in groups; one look serves all of them
-constexpr auto kAuditEvery = std::chrono::seconds(60);
 
 // On tmpfs, so that it is gone when the host's setting is: it says that forwarding is on because of us.
 sys::Path forwarding_mark(const Options& options) { return options.run_directory / "forwarding-enabled"; }
@@ -37,19 +25,6 @@ bool switch_forwarding_on(const Options& options, bool ipv6) {
     sys::write_atomically(mark, "", 0644, false);
   }
   return sys::find_file(mark).has_value() && !options.ip_forward_no_drop;
-}
-
-struct HostFacts {
-  std::vector<Cidr> occupied;
-  std::optional<Cidr> on_bridge;
-};
-
-HostFacts look_at_host(Kernel& kernel, const Options& options, const std::vector<std::string>& bridges) {
-  HostFacts out;
-  const std::string resolv_conf = sys::find_file(options.host_resolv_conf, 1 << 20).value_or("");
-  out.occupied = occupied_subnets(kernel.route, resolv_conf, bridges);
-  out.on_bridge = find_interface_address(kernel.route, options.bridge_name, Family::v4);
-  return out;
 }
 
 }  // namespace
@@ -69,10 +44,45 @@ void Networks::State::enter_network(const db::NetworkRow& row) {
     for (const auto& [name, address] : pool.auxiliary) reserve(address);
     net.ranges.push_back(std::move(range));
   }
+  if (row.config_only) net.ranges.clear();
   networks[row.id] = std::move(net);
 }
 
-Task<void> Networks::State::make_predefined(std::vector<Cidr> occupied, std::optional<Cidr> on_bridge) {
+/// What the options say; else what there was before; else what the interface has; else any free subnet.
+db::NetworkPoolRow Networks::State::default_bridge_pool(Family family, const db::NetworkRow& before,
+                                                        const std::vector<Cidr>& occupied,
+                                                        const std::vector<Cidr>& on_bridge) const {
+  const bool v4 = family == Family::v4;
+  const std::string& bip = v4 ? options.bip : options.bip6;
+  const std::string& fixed_text = v4 ? options.fixed_cidr : options.fixed_cidr_v6;
+  const std::string& route = v4 ? options.default_gateway : options.default_gateway_v6;
+  const Cidr fixed = fixed_text.empty() ? Cidr{} : Cidr::parse(fixed_text, v4 ? "fixed-cidr" : "fixed-cidr-v6");
+  auto suits = [&](const Cidr& subnet) { return fixed.empty() || subnet.contains(fixed); };
+  Cidr address;  // the bridge's own, in its subnet
+  if (!bip.empty()) address = Cidr::parse(bip, v4 ? "bip" : "bip6");
+  for (const auto& pool : before.pools) {
+    const auto subnet = Cidr::find(pool.subnet);
+    if (address.empty() && subnet && subnet->address.family() == family && suits(*subnet))
+      address = {IpAddress::parse(pool.gateway), subnet->length};
+  }
+  for (const Cidr& there : on_bridge)
+    if (address.empty() && there.address.family() == family && suits(there)) address = there;
+  if (address.empty()) {
+    const Cidr subnet = fixed.empty() ? free_subnet(family, used_subnets(), occupied, 0) : fixed.masked();
+    address = {IpAddress::from_number(family, subnet.first().number() + 1), subnet.length};
+  }
+  db::NetworkPoolRow pool{address.masked().str(), fixed.empty() ? "" : fixed.masked().str(), address.address.str(), {}};
+  if (!route.empty()) {
+    const IpAddress gateway = IpAddress::parse(route, v4 ? "default-gateway" : "default-gateway-v6");
+    if (!address.contains(gateway))
+      throw Error(Errc::invalid_argument,
+                  fmt::format("default gateway ip must be part of the network: {} is not in {}", route, pool.subnet));
+    pool.auxiliary[v4 ? kDefaultGateway4 : kDefaultGateway6] = route;
+  }
+  return pool;
+}
+
+Task<void> Networks::State::make_predefined(HostFacts facts) {
   std::map<std::string, db::NetworkRow> existing;
   for (const auto& [id, net] : networks)
     if (net.row.predefined) existing[net.row.name] = net.row;
@@ -97,7 +107,9 @@ Task<void> Networks::State::make_predefined(std::vector<Cidr> occupied, std::opt
     row.predefined = true;
     if (is_bridge) {
       row.bridge = options.bridge_name;
-      if (row.bridge_mac.empty()) row.bridge_mac = MacAddress::random().str();
+      // An interface that is there keeps its address: neighbours know it.
+      if (facts.bridge_mac.size() == 6) row.bridge_mac = MacAddress::from_raw(facts.bridge_mac).str();
+      else if (row.bridge_mac.empty()) row.bridge_mac = MacAddress::random().str();
       auto text = [](bool flag) { return flag ? "true" : "false"; };
       row.options = {{"com.docker.network.bridge.default_bridge", "true"},
                      {"com.docker.network.bridge.enable_icc", text(options.icc)},
@@ -106,17 +118,18 @@ Task<void> Networks::State::make_predefined(std::vector<Cidr> occupied, std::opt
                       options.default_bind_ip.empty() ? "0.0.0.0" : options.default_bind_ip},
                      {"com.docker.network.bridge.name", options.bridge_name},
                      {"com.docker.network.driver.mtu", std::to_string(options.mtu)}};
-      Cidr address;  // the bridge's own, in its subnet
-      if (!options.bip.empty()) address = Cidr::parse(options.bip, "bip");
-      else if (!row.pools.empty())
-        address = {IpAddress::parse(row.pools[0].gateway), Cidr::parse(row.pools[0].subnet).length};
-      else if (on_bridge) address = *on_bridge;
-      if (address.empty()) {
-        auto subnet = plan_of_subnets.find(Family::v4, used_subnets(), occupied);
-        if (!subnet) throw pools_exhausted("");
-        address = {IpAddress::from_number(Family::v4, subnet->first().number() + 1), subnet->length};
+      row.enable_ipv6 = options.ipv6;
+      const db::NetworkRow before = row;
+      networks.erase(row.id);  // its own subnet is no obstacle to it
+      row.pools = {default_bridge_pool(Family::v4, before, facts.occupied, facts.on_bridge)};
+      if (options.ipv6) row.pools.push_back(default_bridge_pool(Family::v6, before, facts.occupied, facts.on_bridge));
+      for (const auto& pool : before.pools) {
+        const auto old = Cidr::find(pool.subnet);
+        const bool kept = std::any_of(row.pools.begin(), row.pools.end(), [&](const auto& now) {
+          return now.gateway == pool.gateway && now.subnet == pool.subnet;
+        });
+        if (old && !kept) former_addresses.push_back({IpAddress::parse(pool.gateway), old->length});
       }
-      row.pools = {{address.masked().str(), options.fixed_cidr, address.address.str(), {}}};
     }
     co_await lanes.db.run([this, row, is_new] {
       if (is_new) db::insert_network(db, row);
@@ -126,63 +139,16 @@ Task<void> Networks::State::make_predefined(std::vector<Cidr> occupied, std::opt
   }
 }
 
-Networks::State::Wanted Networks::State::wanted() const {
-  Wanted out;
-  for (const auto& [id, net] : networks)
-    if (net.is_bridge() && !net.leaving) out.bridges.push_back(net.bridge_spec(options.mtu));
-  for (const auto& [id, member] : members) {
-    for (const auto& row : member.endpoints) {
-      auto net = networks.find(row.network_id);
-      if (net == networks.end()) continue;
-      out.ports.push_back({row.host_interface, net->second.row.bridge,
-                           !net->second.flag("com.docker.network.bridge.enable_icc", true)});
-    }
-  }
-  return out;
-}
-
 namespace {
-
-struct Sweep {
-  std::vector<std::string> lines;
-  std::vector<std::string> problems;
-};
-
-void ensure_links(Kernel& kernel, const std::vector<BridgeSpec>& bridges,
-                  const std::vector<std::tuple<std::string, std::string, bool>>& ports, Sweep& out) {
-  std::map<std::string, int> indices;
-  for (const auto& spec : bridges) {
-    try {
-      indices[spec.name] = ensure_bridge(kernel.route, spec, out.lines);
-    } catch (const Error& e) {
-      out.problems.push_back(fmt::format("bridge {}: {}", spec.name, e.message()));
-    }
-  }
-  for (const auto& [interface, bridge, isolated] : ports) {
-    auto index = indices.find(bridge);
-    if (index == indices.end()) continue;
-    bool changed = false;
-    try {
-      if (!ensure_port(kernel.route, interface, index->second, isolated, changed))
-        out.problems.push_back(fmt::format("interface {} of bridge {} is gone", interface, bridge));
-    } catch (const Error& e) {
-      out.problems.push_back(fmt::format("interface {}: {}", interface, e.message()));
-    }
-    if (!changed) continue;
-    sys::wait_for_carrier(kernel.route, interface, 20);
-    sys::wait_for_carrier(kernel.route, bridge, 20);
-    out.lines.push_back(fmt::format("connected {} to bridge {} again", interface, bridge));
-  }
-}
 
 // Namespaces and interfaces without a row. Only ports of our own bridges are looked at: others' links are theirs.
 void sweep_orphans(Kernel& kernel, const sys::Path& directory, const std::set<std::string>& containers,
-                   const std::set<std::string>& interfaces, const std::set<std::string>& bridges, Sweep& out) {
+                   const std::set<std::string>& interfaces, const std::set<std::string>& bridges, RepairReport& out) {
   sys::make_directories(directory, 0711);
   for (const auto& name : sys::list_directory(directory)) {
     if (containers.count(name) != 0) continue;
     sys::remove_netns(directory / name);
-    out.lines.push_back("removed namespace " + name);
+    out.repaired.push_back({"namespace " + name, "removed namespace " + name});
   }
   std::set<int> ours;
   const auto links = sys::list_links(kernel.route);
@@ -193,7 +159,7 @@ void sweep_orphans(Kernel& kernel, const sys::Path& directory, const std::set<st
         link.name.compare(0, 4, "veth") != 0)
       continue;
     remove_interface(kernel.route, link.name);
-    out.lines.push_back("removed interface " + link.name);
+    out.repaired.push_back({"interface " + link.name, "removed interface " + link.name});
   }
 }
 
@@ -213,8 +179,15 @@ Task<RecoverReport> Networks::State::recover(std::set<std::string> running) {
     if (!row.bridge.empty()) bridges.push_back(row.bridge);
   }
   KernelPtr to = kernel;
-  HostFacts facts = co_await lanes.net.run([to, bridges, this] { return look_at_host(*to, options, bridges); });
-  co_await make_predefined(facts.occupied, facts.on_bridge);
+  HostFacts facts = co_await lanes.net.run([to, bridges, this] {
+    HostFacts out;
+    const std::string resolv_conf = sys::find_file(options.host_resolv_conf, 1 << 20).value_or("");
+    out.occupied = occupied_subnets(to->route, resolv_conf, bridges);
+    out.on_bridge = interface_addresses(to->route, options.bridge_name);
+    if (auto link = sys::find_link(to->route, options.bridge_name)) out.bridge_mac = link->mac;
+    return out;
+  });
+  co_await make_predefined(std::move(facts));
 
   std::map<std::string, std::vector<db::EndpointRow>> gone;  // containers that ended while we were away
   for (auto& row : sandbox_rows) {
@@ -247,25 +220,20 @@ Task<RecoverReport> Networks::State::recover(std::set<std::string> running) {
   }
 
   struct Job {
+    RepairJob links;
     std::vector<BridgeRules> rules;
     std::vector<std::pair<std::string, std::vector<PublishRule>>> published;
-    std::vector<BridgeSpec> bridges;
-    std::vector<std::tuple<std::string, std::string, bool>> ports;
     std::set<std::string> sandboxes, interfaces, bridge_names;
     std::vector<IpAddress> freed;
-    bool ipv6 = false;
+    std::vector<Cidr> former;
   } job;
-  const Wanted want = wanted();
-  job.bridges = want.bridges;
-  for (const auto& port : want.ports) {
-    job.ports.emplace_back(port.interface, port.bridge, port.isolated);
-    job.interfaces.insert(port.interface);
-  }
+  job.links = wanted();
+  job.former = std::exchange(former_addresses, {});
+  for (const auto& port : job.links.ports) job.interfaces.insert(port.interface);
   for (const auto& [id, net] : networks) {
     if (!net.is_bridge()) continue;
-    job.rules.push_back(net.rules());
+    job.rules.push_back(rules_of(net));
     job.bridge_names.insert(net.row.bridge);
-    job.ipv6 = job.ipv6 || net.row.enable_ipv6;
   }
   for (const auto& [id, member] : members) {
     if (member.sandbox.kind == "own") job.sandboxes.insert(id);
@@ -276,19 +244,20 @@ Task<RecoverReport> Networks::State::recover(std::set<std::string> running) {
       for (const std::string* text : {&row.address, &row.address6})
         if (auto ip = IpAddress::find(*text)) job.freed.push_back(*ip);
 
-  Sweep sweep = co_await lanes.net.run([job, to, this] {
-    Sweep out;
+  RepairReport found = co_await lanes.net.run([job, to, this] {
+    RepairReport out;
     to->lane_thread = ::gettid();
     to->firewall.clear_plans();
-    to->firewall.set_drop_foreign_forward(switch_forwarding_on(options, job.ipv6));
+    to->firewall.set_drop_foreign_forward(switch_forwarding_on(options, job.links.forward6));
     for (const auto& rules : job.rules) to->firewall.plan_bridge(rules);
     for (const auto& [endpoint, rules] : job.published) to->firewall.plan_publish(endpoint, rules);
-    ensure_links(*to, job.bridges, job.ports, out);
+    remove_addresses(to->route, options.bridge_name, job.former);
+    repair_links(to->route, job.links, out);
     to->firewall.rebuild();
     sweep_orphans(*to, options.netns_directory, job.sandboxes, job.interfaces, job.bridge_names, out);
     for (const auto& name : job.sandboxes)
       if (!sys::is_netns(options.netns_directory / name))
-        out.problems.push_back("namespace of " + name + " is not mounted");
+        out.problems.push_back({"namespace " + name, "namespace of " + name + " is not mounted"});
     if (!job.freed.empty()) forget_flows(job.freed);
     return out;
   });
@@ -297,8 +266,8 @@ Task<RecoverReport> Networks::State::recover(std::set<std::string> running) {
     report.removed.push_back("network of ended container " + id);
   }
   if (options.embedded_dns) co_await recover_names();
-  report.repaired = std::move(sweep.lines);
-  for (auto& problem : sweep.problems) report.problems.push_back(std::move(problem));
+  for (auto& repair : found.repaired) report.repaired.push_back(std::move(repair.text));
+  for (auto& problem : found.problems) report.problems.push_back(std::move(problem.text));
   if (!watchers) {
     watchers = std::make_unique<async::TaskGroup>(loop);
     watchers->spawn("network.watch_links", watch_links());
@@ -306,83 +275,6 @@ Task<RecoverReport> Networks::State::recover(std::set<std::string> running) {
     watchers->spawn("network.audit", audit());
   }
   co_return report;
-}
-
-Task<std::vector<std::string>> Networks::State::heal() {
-  auto lock = co_await healing.lock("network.heal");
-  const Wanted want = wanted();
-  std::vector<std::tuple<std::string, std::string, bool>> links;
-  for (const auto& port : want.ports) links.emplace_back(port.interface, port.bridge, port.isolated);
-  KernelPtr to = kernel;
-  Sweep found = co_await lanes.net.run([to, bridges = want.bridges, links] {
-    Sweep out;
-    ensure_links(*to, bridges, links, out);
-    if (auto wrong = to->firewall.repair(); !wrong.empty()) out.lines.push_back("firewall: " + wrong);
-    return out;
-  });
-  co_return found.lines;
-}
-
-Task<void> Networks::State::heal_and_tell() {
-  boost::asio::steady_timer timer(loop, kSettle);
-  co_await timer.async_wait(boost::asio::use_awaitable);
-  std::vector<std::string> repaired;
-  try {
-    repaired = co_await heal();
-  } catch (const Error& e) {
-    log::warning("network: repair failed: {}", e.log_detail());
-    co_return;
-  }
-  for (const auto& line : repaired) {
-    log::warning("network: repaired after a foreign change: {}", line);
-    if (on_event) on_event({"heal", "", "", "", "", line});
-  }
-}
-
-Task<void> Networks::State::audit() {
-  for (;;) {
-    boost::asio::steady_timer timer(loop, kAuditEvery);
-    co_await timer.async_wait(boost::asio::use_awaitable);
-    co_await heal_and_tell();
-  }
-}
-
-Task<void> Networks::State::watch_links() {
-  auto socket = std::make_shared<sys::NetlinkSocket>(
-      NETLINK_ROUTE, std::vector<int>{RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR});
-  async::Readable readable(loop, socket->duplicate_fd());
-  for (;;) {
-    co_await readable.wait();
-    std::set<std::string> bridges, interfaces;
-    const Wanted want = wanted();
-    for (const auto& spec : want.bridges) bridges.insert(spec.name);
-    for (const auto& port : want.ports) interfaces.insert(port.interface);
-    bool look = false;
-    const bool complete = socket->receive_events([&](const sys::NetlinkMessage& message) {
-      if (message.type == RTM_DELADDR) look = true;
-      if (message.type != RTM_NEWLINK && message.type != RTM_DELLINK) return;
-      const sys::LinkInfo link = sys::parse_link(message);
-      if (bridges.count(link.name) != 0) look = look || message.type == RTM_DELLINK || !link.up;
-      if (interfaces.count(link.name) != 0) look = look || (message.type == RTM_NEWLINK && link.master == 0);
-    });
-    if (look || !complete) co_await heal_and_tell();
-  }
-}
-
-Task<void> Networks::State::watch_firewall() {
-  auto socket = std::make_shared<sys::NetlinkSocket>(NETLINK_NETFILTER, std::vector<int>{NFNLGRP_NFTABLES});
-  async::Readable readable(loop, socket->duplicate_fd());
-  for (;;) {
-    co_await readable.wait();
-    bool look = false;
-    const bool complete = socket->receive_events([&](const sys::NetlinkMessage& message) {
-      // Every transaction ends with one of these; it names the thread that made it.
-      if (message.type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN)) return;
-      const auto maker = message.attributes<nfgenmsg>().be32(NFTA_GEN_PROC_PID);
-      look = look || maker != static_cast<std::uint32_t>(kernel->lane_thread.load());
-    });
-    if (look || !complete) co_await heal_and_tell();
-  }
 }
 
 }  // namespace gantry::network

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -19,10 +21,16 @@
 #include "network/names.hpp"
 #include "network/networks.hpp"
 #include "network/ports.hpp"
+#include "network/repair.hpp"
 #include "network/sandbox.hpp"
+#include "network/vlan.hpp"
 
 /// What Networks holds; only its own .cpp files see this.
 namespace gantry::network {
+
+/// Auxiliary addresses with these names are where containers' default routes lead.
+inline constexpr const char* kDefaultGateway4 = "DefaultGatewayIPv4";
+inline constexpr const char* kDefaultGateway6 = "DefaultGatewayIPv6";
 
 /// The sockets to the kernel. Net lane only.
 struct Kernel {
@@ -41,6 +49,11 @@ struct Net {
   bool leaving = false;              // being removed: nobody gets in any more
 
   bool is_bridge() const { return row.driver == "bridge"; }
+  /// Containers have interfaces on one of the host's own.
+  bool is_vlan() const { return row.driver == "macvlan" || row.driver == "ipvlan"; }
+  /// Nothing leads out of it.
+  bool closed() const { return row.internal || is_dummy_parent(row.parent); }
+  bool has_endpoints() const { return (is_bridge() || is_vlan()) && !row.config_only; }
   bool is_default_bridge() const { return row.predefined && is_bridge(); }
   std::string option(const std::string& key, std::string fallback = {}) const;
   bool flag(const std::string& key, bool fallback) const;
@@ -48,11 +61,14 @@ struct Net {
   const AddressRange* range(Family family) const;
   /// The host's address in the subnet, or empty.
   IpAddress gateway(Family family) const;
+  /// Where the containers' default routes lead: the same, unless another was configured.
+  IpAddress route(Family family) const;
+  bool isolated(Family family) const;
   Cidr with_length(const IpAddress& address) const;
   unsigned mtu(unsigned fallback) const;
   BridgeRules::Mode mode(Family family) const;
   BridgeSpec bridge_spec(unsigned default_mtu) const;
-  BridgeRules rules() const;
+  BridgeRules rules(bool direct) const;
 };
 
 /// A container that has a sandbox.
@@ -86,7 +102,7 @@ struct Networks::State {
   Task<void> announce_again(std::string bridge, IpAddress address, MacAddress mac);
   Task<AttachResult> attach_host(AttachRequest request);
   Task<AttachResult> attach_joined(AttachRequest request, std::string donor);
-  Task<void> build(const Plan& plan, Files files);
+  Task<void> build(const Plan& plan, Files files, sys::Path user_namespace);
   AttachResult enter(Plan plan, const AttachRequest& request);
   void plan_ports_of(Plan& plan, const AttachRequest& request);
   /// Reserves addresses, names and ports in memory; throws without leaving anything reserved.
@@ -95,6 +111,7 @@ struct Networks::State {
                                 const std::string& interface);
   void release(const db::EndpointRow& row);
   Task<void> take_back(std::string container_id, std::vector<db::EndpointRow> endpoints);
+  DefaultRoute default_route(const db::EndpointRow& row, Family family) const;
   InterfaceSpec interface_spec(const db::EndpointRow& row, const EndpointSettings& settings);
   std::vector<PublishRule> publish_rules(const db::EndpointRow& row);
   void choose_gateways(std::vector<db::EndpointRow>& rows);
@@ -111,6 +128,9 @@ struct Networks::State {
   Task<void> leave_network(std::string container_id, db::EndpointRow row);
   Task<void> move_gateways(std::string container_id);
 
+  // networks_validate.cpp
+  void check_endpoint(const std::string& network, const EndpointSettings& settings);
+
   // networks_names.cpp
   bool has_names(const db::EndpointRow& row) const;
   std::vector<std::string> named_networks(const std::vector<db::EndpointRow>& rows) const;
@@ -126,25 +146,35 @@ struct Networks::State {
   Task<Networks::Created> create_network(NetworkSpec spec);
   Task<void> remove_network(std::string name_or_id);
   void choose_subnets(db::NetworkRow& row, const NetworkSpec& spec, const std::vector<Cidr>& occupied);
+  Cidr free_subnet(Family family, const std::vector<Cidr>& used, const std::vector<Cidr>& occupied,
+                   unsigned size) const;
+  void apply_configuration(NetworkSpec& spec);
+  db::NetworkRow new_row(const NetworkSpec& spec);
+  void check_conflicts(db::NetworkRow& row) const;
+  std::string pool_holders(Family family) const;
+  BridgeRules rules_of(const Net& net) const { return net.rules(options.allow_direct_routing); }
   Task<void> make_network(db::NetworkRow row);
   Task<void> unmake_network(db::NetworkRow row);
 
   // networks_recover.cpp
   Task<RecoverReport> recover(std::set<std::string> running);
-  Task<void> make_predefined(std::vector<Cidr> occupied, std::optional<Cidr> on_bridge);
-  Task<std::vector<std::string>> heal();
-  /// Everything that heal() compares with the kernel.
-  struct Wanted {
-    std::vector<BridgeSpec> bridges;
-    struct Port {
-      std::string interface;
-      std::string bridge;
-      bool isolated = false;
-    };
-    std::vector<Port> ports;
+  struct HostFacts {
+    std::vector<Cidr> occupied;
+    std::vector<Cidr> on_bridge;  // the addresses of the default bridge's interface
+    std::string bridge_mac;       // empty: there is no such interface yet
   };
-  Wanted wanted() const;
+  Task<void> make_predefined(HostFacts facts);
+  db::NetworkPoolRow default_bridge_pool(Family family, const db::NetworkRow& before, const std::vector<Cidr>& occupied,
+                                         const std::vector<Cidr>& on_bridge) const;
   void enter_network(const db::NetworkRow& row);
+
+  // networks_heal.cpp
+  /// Everything that heal() compares with the kernel.
+  RepairJob wanted() const;
+  std::set<std::string> paused_objects();
+  void tell_repair(const Repair& repair);
+  bool is_damage(const sys::LinkInfo& link, bool removed) const;
+  Task<std::vector<std::string>> heal();
   Task<void> watch_links();
   Task<void> watch_firewall();
   Task<void> audit();
@@ -161,9 +191,13 @@ struct Networks::State {
   KernelPtr kernel;
   std::map<std::string, Net> networks;    // by id
   std::map<std::string, Member> members;  // by container id
+  std::vector<Cidr> former_addresses;     // of the default bridge, before the options changed
   std::multiset<std::string> arriving;    // networks that a container is being connected to
   async::Mutex admin;                     // create and remove, one at a time
   async::Mutex healing;
+  std::uint64_t repairs = 0;                                                              // since the daemon started
+  std::map<std::string, std::deque<std::chrono::steady_clock::time_point>> repair_times;  // by object
+  std::set<std::string> told_problems;
   std::unique_ptr<async::TaskGroup> watchers;
 };
 

@@ -56,7 +56,7 @@ TEST_F(DefaultBridge, RulesetReadsBackAsTheDesignSaysIt) {
            "iifname != \"lo\" ip daddr 127.0.0.0/8 counter packets 0 bytes 0 drop",
            "fib daddr type local jump do_dnat",
            "ip daddr != 127.0.0.0/8 fib daddr type local jump do_dnat",
-           "iifname . oifname @same masquerade",
+           "iifname . oifname @hairpin masquerade",
            "snat to iifname map @snatbr",
            "oifname vmap @in_br",
            "elements = { \"gt0\" : jump in_nat }",

@@ -19,6 +19,7 @@
 #include "base/error.hpp"
 #include "base/failpoint.hpp"
 #include "base/text.hpp"
+#include "network/vlan.hpp"
 #include "sys/namespace.hpp"
 
 namespace gantry::network {
@@ -54,6 +55,30 @@ void create_pair(sys::NetlinkSocket& host, const InterfaceSpec& spec, int netns_
   }
 }
 
+// The interface appears inside at once; nothing of it is outside.
+void create_sub_interface(sys::NetlinkSocket& host, const InterfaceSpec& spec, int netns_fd) {
+  auto parent = sys::find_link(host, spec.vlan.parent);
+  if (!parent)
+    throw Error(Errc::internal,
+                fmt::format("the requested parent interface {} was not found on the Docker host", spec.vlan.parent));
+  sys::SubInterfaceSpec sub;
+  sub.name = spec.inner_name;
+  sub.kind = spec.vlan_kind;
+  sub.parent = parent->index;
+  sub.netns_fd = netns_fd;
+  sub.mtu = spec.mtu;
+  sub.mode = vlan_mode_number(spec.vlan_kind, spec.vlan.mode);
+  if (spec.vlan_kind == "macvlan") sub.mac = std::string(spec.mac.raw());
+  else sub.flag = ipvlan_flag_number(spec.vlan.flag);
+  sys::NetlinkBatch batch;
+  sys::add_sub_interface(batch, sub);
+  auto failures = host.send(std::move(batch));
+  if (failures.empty()) return;
+  Error e = sys::NetlinkSocket::to_error(failures.front());
+  e.prefix(fmt::format("failed to create the {} port", spec.vlan_kind));
+  throw e;
+}
+
 // Runs inside the namespace.
 void configure_inner(sys::NetlinkSocket& inside, const InterfaceSpec& spec) {
   sys::NetlinkBatch names;
@@ -73,8 +98,8 @@ void configure_inner(sys::NetlinkSocket& inside, const InterfaceSpec& spec) {
   if (!spec.address6.empty()) sys::add_address(batch, index, spec.address6.address.bytes(), spec.address6.length);
   for (const Cidr& extra : spec.link_local) sys::add_address(batch, index, extra.address.bytes(), extra.length);
   sys::add_link_change(batch, {.index = index, .name = spec.inner_name, .up = true});
-  if (!spec.gateway.empty()) sys::add_default_route(batch, index, AF_INET, spec.gateway.bytes());
-  if (!spec.gateway6.empty()) sys::add_default_route(batch, index, AF_INET6, spec.gateway6.bytes());
+  for (const auto& [family, route] : {std::pair(AF_INET, &spec.route4), {AF_INET6, &spec.route6}})
+    if (!route->interface.empty()) sys::add_default_route(batch, index, family, route->gateway.bytes());
   inside.transact(std::move(batch));
 }
 
@@ -88,6 +113,13 @@ void set_outer_up(sys::NetlinkSocket& host, const InterfaceSpec& spec) {
 }
 
 void build_interface(sys::NetlinkSocket& host, sys::NetlinkSocket& inside, int netns_fd, const InterfaceSpec& spec) {
+  if (!spec.vlan_kind.empty()) {
+    create_sub_interface(host, spec, netns_fd);
+    FAILPOINT("network.sandbox.after_sub_interface");
+    configure_inner(inside, spec);
+    sys::wait_for_carrier(inside, spec.inner_name);
+    return;
+  }
   create_pair(host, spec, netns_fd);
   FAILPOINT("network.sandbox.after_veth");
   configure_inner(inside, spec);
@@ -107,14 +139,16 @@ void loopback_up(sys::NetlinkSocket& inside) {
 
 }  // namespace
 
-void create_sandbox(sys::NetlinkSocket& host, const sys::Path& path, const std::vector<InterfaceSpec>& interfaces) {
-  sys::create_netns(path, [&] {
+void create_sandbox(sys::NetlinkSocket& host, const sys::Path& path, const std::vector<InterfaceSpec>& interfaces,
+                    const sys::Path& user_namespace) {
+  const auto build = [&] {
     sys::NetlinkSocket inside(NETLINK_ROUTE);
     loopback_up(inside);
     if (interfaces.empty()) return;
     sys::Fd netns = sys::open_file("/proc/thread-self/ns/net", O_RDONLY);
     for (const auto& spec : interfaces) build_interface(host, inside, netns.get(), spec);
-  });
+  };
+  sys::create_netns(path, build, user_namespace);
 }
 
 void add_interface(sys::NetlinkSocket& host, const sys::Path& path, const InterfaceSpec& interface) {
@@ -125,7 +159,8 @@ void add_interface(sys::NetlinkSocket& host, const sys::Path& path, const Interf
       build_interface(host, inside, netns.get(), interface);
     });
   } catch (const Error&) {
-    remove_interface(host, interface.outer_name);
+    if (interface.vlan_kind.empty()) remove_interface(host, interface.outer_name);
+    else remove_inner_interface(path, interface.inner_name);
     throw;
   }
 }
@@ -137,19 +172,25 @@ void remove_interface(sys::NetlinkSocket& host, const std::string& outer_name) {
   if (!failures.empty() && failures.front().error != ENODEV) throw sys::NetlinkSocket::to_error(failures.front());
 }
 
-void set_gateways(const sys::Path& path, const std::string& inner_name, const IpAddress& gateway,
-                  const std::string& inner_name6, const IpAddress& gateway6) {
+void remove_inner_interface(const sys::Path& path, const std::string& inner_name) {
+  if (!sys::is_netns(path)) return;
   sys::enter_netns(path, [&] {
     sys::NetlinkSocket inside(NETLINK_ROUTE);
-    sys::NetlinkBatch removals;
-    if (gateway.empty()) sys::add_remove_default_route(removals, AF_INET);
-    if (gateway6.empty()) sys::add_remove_default_route(removals, AF_INET6);
+    remove_interface(inside, inner_name);
+  });
+}
+
+void set_gateways(const sys::Path& path, const DefaultRoute& v4, const DefaultRoute& v6) {
+  sys::enter_netns(path, [&] {
+    sys::NetlinkSocket inside(NETLINK_ROUTE);
+    sys::NetlinkBatch removals, batch;
+    for (const auto& [family, route] : {std::pair(AF_INET, &v4), {AF_INET6, &v6}}) {
+      if (route->interface.empty()) sys::add_remove_default_route(removals, family);
+      else sys::add_default_route(batch, index_of(inside, route->interface), family, route->gateway.bytes());
+    }
     for (const auto& failure : inside.send(std::move(removals))) {
       if (failure.error != ESRCH && failure.error != ENOENT) throw sys::NetlinkSocket::to_error(failure);
     }
-    sys::NetlinkBatch batch;
-    if (!gateway.empty()) sys::add_default_route(batch, index_of(inside, inner_name), AF_INET, gateway.bytes());
-    if (!gateway6.empty()) sys::add_default_route(batch, index_of(inside, inner_name6), AF_INET6, gateway6.bytes());
     inside.transact(std::move(batch));
   });
 }

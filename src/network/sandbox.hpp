@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "network/address.hpp"
+#include "network/network_options.hpp"
 #include "sys/file.hpp"
 #include "sys/netlink.hpp"
 
@@ -12,32 +13,43 @@
 /// net lane.
 namespace gantry::network {
 
-/// One interface of a container: a veth pair whose outer end is a port of the network's bridge.
+/// Where one family's default route of a container goes: out of an interface, to a gateway or straight to the link.
+struct DefaultRoute {
+  std::string interface;  // empty: there is none
+  IpAddress gateway;
+};
+
+/// One interface of a container: a veth pair whose outer end is a port of the network's bridge; or, where `vlan_kind`
+/// is "macvlan" or "ipvlan", an interface on one of the host's own, of which nothing is outside.
 struct InterfaceSpec {
   std::string outer_name;
   std::string inner_name;
   std::string bridge;
+  std::string vlan_kind;
+  VlanOptions vlan;
   MacAddress mac;
   Cidr address;  // empty: none
   Cidr address6;
   std::vector<Cidr> link_local;
-  IpAddress gateway;  // empty: no default route this way
-  IpAddress gateway6;
+  DefaultRoute route4;
+  DefaultRoute route6;
   unsigned mtu = 0;
   bool isolated = false;                                     // may not talk to the bridge's other isolated ports
   std::vector<std::pair<std::string, std::string>> sysctls;  // path below /proc/sys and value
 };
 
 /// Makes the namespace on `path` with a loopback interface and these interfaces. On failure nothing is left.
-void create_sandbox(sys::NetlinkSocket& host, const sys::Path& path, const std::vector<InterfaceSpec>& interfaces);
+/// `user_namespace`: whose it is; empty: the host's.
+void create_sandbox(sys::NetlinkSocket& host, const sys::Path& path, const std::vector<InterfaceSpec>& interfaces,
+                    const sys::Path& user_namespace = {});
 
 /// Adds an interface to a sandbox whose container runs.
 void add_interface(sys::NetlinkSocket& host, const sys::Path& path, const InterfaceSpec& interface);
 /// Takes it away again; fine if it is gone.
 void remove_interface(sys::NetlinkSocket& host, const std::string& outer_name);
-/// Makes the default routes go this way; an empty gateway removes that family's.
-void set_gateways(const sys::Path& path, const std::string& inner_name, const IpAddress& gateway,
-                  const std::string& inner_name6, const IpAddress& gateway6);
+/// The same for one that is only inside.
+void remove_inner_interface(const sys::Path& path, const std::string& inner_name);
+void set_gateways(const sys::Path& path, const DefaultRoute& v4, const DefaultRoute& v6);
 
 /// Ends the sandbox. Its interfaces are cut off from their bridges at once; the kernel removes them afterwards, in its
 /// own time, with the namespace (removing a veth pair directly costs 15 ms, performance.md §1).

@@ -22,26 +22,37 @@ struct AddressPool {
 
 /// What the daemon's configuration decides. Two engines can live side by side if the names and directories differ.
 struct Options {
-  std::string bridge_name = "gantry0";     // interface of the default bridge; "none": there is no default bridge
-  std::string table_name = "gantry";       // nftables: ip and ip6 <name>, and <name>-user for the administrator
-  std::string bip;                         // "172.17.0.1/16": the default bridge's address; empty: chosen
-  std::string fixed_cidr;                  // part of the default bridge's subnet that containers get addresses from
-  std::vector<AddressPool> address_pools;  // empty: default_address_pools()
+  std::string bridge_name = "gantry0";  // interface of the default bridge; "none": there is no default bridge
+  std::string table_name = "gantry";    // nftables: ip and ip6 <name>, and <name>-user for the administrator
+  std::string bip;                      // "172.17.0.1/16": the default bridge's address; empty: chosen
+  std::string fixed_cidr;               // part of the default bridge's subnet that containers get addresses from
+  bool ipv6 = false;                    // the default bridge has IPv6, too
+  std::string bip6;
+  std::string fixed_cidr_v6;
+  std::string default_gateway;  // of the default bridge's containers, instead of the bridge itself
+  std::string default_gateway_v6;
+  std::map<std::string, std::map<std::string, std::string>> default_network_opts;  // driver -> option -> value
+  std::vector<AddressPool> address_pools;                                          // empty: default_address_pools()
   unsigned mtu = 1500;
   bool icc = true;
   bool ip_masq = true;
   bool ip_forward = true;           // switch the host's IPv4 forwarding on if it is off
   bool ip_forward_no_drop = false;  // having switched it on, do not drop what is forwarded between other interfaces
-  bool relay = true;                // serve loopback and IPv6 host addresses by the shim's relay (--userland-proxy)
-  std::string default_bind_ip;      // --ip; empty or 0.0.0.0: 0.0.0.0 and [::]
-  bool embedded_dns = false;        // the shim answers at 127.0.0.11 in user-defined networks
+  bool iptables = true;             // false: no packet filter and no address translation for IPv4
+  bool ip6tables = true;
+  bool allow_direct_routing = false;  // published ports may be reached at containers' own addresses from elsewhere
+  std::uint32_t accept_mark = 0;      // forwarded packets with this mark pass; mask 0: there is no such mark
+  std::uint32_t accept_mask = 0;
+  bool relay = true;            // serve loopback and IPv6 host addresses by the shim's relay (--userland-proxy)
+  std::string default_bind_ip;  // --ip; empty or 0.0.0.0: 0.0.0.0 and [::]
+  bool embedded_dns = false;    // the shim answers at 127.0.0.11 in user-defined networks
   std::vector<std::string> dns;
   std::vector<std::string> dns_search;
   std::vector<std::string> dns_options;
   std::vector<std::string> host_gateway_ips;  // what "host-gateway" stands for; empty: the default bridge's gateway
   sys::Path netns_directory = "/run/gantry/netns";
   sys::Path names_directory = "/run/gantry/names";  // read by the shims' name servers
-  sys::Path run_directory = "/run/gantry";  // must not survive a reboot: holds what was changed on this boot
+  sys::Path run_directory = "/run/gantry";          // must not survive a reboot: holds what was changed on this boot
   sys::Path host_hosts = "/etc/hosts";
   sys::Path host_resolv_conf = "/etc/resolv.conf";
 };
@@ -65,10 +76,13 @@ struct EndpointSettings {
   int gw_priority = 0;
 };
 
-/// A legacy link of the default bridge, resolved by the engine: a line of /etc/hosts.
+/// A legacy link of the default bridge, resolved by the engine: a line of /etc/hosts, and the ports that it opens where
+/// the containers may not talk to each other otherwise.
 struct HostsLink {
   std::string address;
   std::vector<std::string> names;
+  std::vector<std::string> ports = {};  // "80/tcp"
+  bool operator==(const HostsLink&) const = default;
 };
 
 struct AttachRequest {
@@ -88,6 +102,7 @@ struct AttachRequest {
   std::vector<std::string> extra_hosts;  // "name:address" or "name:host-gateway"
   std::vector<HostsLink> links;
   sys::Path container_directory;  // hosts, hostname and resolv.conf are written here (not for "container:")
+  sys::Path user_namespace;       // whose the network namespace is; empty: the host's
 };
 
 /// A container's place in one network while it runs.
@@ -162,6 +177,8 @@ struct NetworkSpec {
   std::vector<IpamConfig> ipam;
   std::map<std::string, std::string> options;
   std::map<std::string, std::string> labels;
+  bool config_only = false;  // never connected to: others take their settings from it
+  std::string config_from;   // name or id of such a network
 };
 
 struct NetworkMember {
@@ -190,6 +207,8 @@ struct NetworkInfo {
   std::vector<IpamConfig> ipam;
   std::map<std::string, std::string> options;
   std::map<std::string, std::string> labels;
+  bool config_only = false;
+  std::string config_from;             // a name
   std::vector<NetworkMember> members;  // running containers only
 };
 

@@ -197,6 +197,22 @@ struct VethSpec {
   std::uint32_t mtu = 0;
 };
 void add_veth(NetlinkBatch& batch, const VethSpec& spec);
+/// An interface on another one of the host's (`parent`), born in the namespace `netns_fd` and down.
+struct SubInterfaceSpec {
+  std::string name;
+  std::string kind;  // "macvlan", "ipvlan", "vlan"
+  int parent = 0;
+  int netns_fd = -1;       // -1: this namespace
+  std::uint32_t mode = 0;  // macvlan: MACVLAN_MODE_*; ipvlan: IPVLAN_MODE_*; vlan: the VLAN's number
+  std::uint16_t flag = 0;  // ipvlan: IPVLAN_F_*
+  std::string mac;         // empty: the kernel's choice
+  std::uint32_t mtu = 0;
+};
+void add_sub_interface(NetlinkBatch& batch, const SubInterfaceSpec& spec);
+/// An interface that leads nowhere.
+void add_dummy(NetlinkBatch& batch, const std::string& name);
+/// False: the kernel has no interfaces of this kind.
+bool knows_link_kind(NetlinkSocket& socket, const std::string& kind);
 /// No automatic IPv6 link-local address. Must precede "up"; cannot be part of the link's creation.
 void add_no_ipv6_autoconf(NetlinkBatch& batch, const std::string& link);
 void add_remove_link(NetlinkBatch& batch, const std::string& name);

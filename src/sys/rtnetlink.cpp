@@ -1,3 +1,4 @@
+#include <cerrno>
 #include <cstring>
 
 #include <unistd.h>
@@ -165,6 +166,50 @@ void add_veth(NetlinkBatch& batch, const VethSpec& spec) {
   batch.end(peer);
   batch.end(data);
   batch.end(info);
+}
+
+void add_sub_interface(NetlinkBatch& batch, const SubInterfaceSpec& spec) {
+  batch.begin_with(RTM_NEWLINK, kNew, ifinfomsg{}, "creating " + spec.kind + " interface " + spec.name);
+  batch.text(IFLA_IFNAME, spec.name);
+  batch.u32(IFLA_LINK, static_cast<std::uint32_t>(spec.parent));
+  if (spec.netns_fd >= 0) batch.u32(IFLA_NET_NS_FD, static_cast<std::uint32_t>(spec.netns_fd));
+  if (!spec.mac.empty()) batch.attr(IFLA_ADDRESS, spec.mac);
+  if (spec.mtu != 0) batch.u32(IFLA_MTU, spec.mtu);
+  const auto info = batch.nest(IFLA_LINKINFO);
+  batch.text(IFLA_INFO_KIND, spec.kind);
+  const auto data = batch.nest(IFLA_INFO_DATA);
+  if (spec.kind == "macvlan") {
+    batch.u32(IFLA_MACVLAN_MODE, spec.mode);
+  } else if (spec.kind == "ipvlan") {
+    batch.u16(IFLA_IPVLAN_MODE, static_cast<std::uint16_t>(spec.mode));
+    batch.u16(IFLA_IPVLAN_FLAGS, spec.flag);
+  } else {
+    batch.u16(IFLA_VLAN_ID, static_cast<std::uint16_t>(spec.mode));
+  }
+  batch.end(data);
+  batch.end(info);
+}
+
+void add_dummy(NetlinkBatch& batch, const std::string& name) {
+  batch.begin_with(RTM_NEWLINK, kNew, ifinfomsg{}, "creating dummy interface " + name);
+  batch.text(IFLA_IFNAME, name);
+  const auto info = batch.nest(IFLA_LINKINFO);
+  batch.text(IFLA_INFO_KIND, "dummy");
+  batch.end(info);
+}
+
+bool knows_link_kind(NetlinkSocket& socket, const std::string& kind) {
+  // A link that cannot be made: only an unknown kind is refused with this error (rtnl_newlink of the kernel). The
+  // parent's index is none that any interface can have.
+  NetlinkBatch batch;
+  batch.begin_with(RTM_NEWLINK, kNew, ifinfomsg{}, "asking for " + kind + " interfaces");
+  batch.text(IFLA_IFNAME, "probe");
+  batch.u32(IFLA_LINK, 0x7fffffff);
+  const auto info = batch.nest(IFLA_LINKINFO);
+  batch.text(IFLA_INFO_KIND, kind);
+  batch.end(info);
+  const auto failures = socket.send(std::move(batch));
+  return failures.empty() || failures.front().error != EOPNOTSUPP;
 }
 
 void add_no_ipv6_autoconf(NetlinkBatch& batch, const std::string& link) {
