@@ -150,6 +150,8 @@ Task<void> Connection::answer() {
     co_return co_await exchange_->send(std::move(decision.reply), headers);
   }
   exchange_->match = std::move(*decision.match);
+  exchange_->match.version =
+      understood_version(exchange_->match.version, exchange_->header("User-Agent").value_or(""));
   std::exception_ptr failure;
   try {
     const std::size_t question = target.find('?');

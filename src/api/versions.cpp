@@ -1,9 +1,13 @@
 #include "api/versions.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 namespace gantry::api {
 namespace {
+
+constexpr std::string_view kComposeInPython = "docker-compose/1.";
+constexpr ApiVersion kNewestForComposeInPython{1, 44};
 
 /// Digits only and small. nullopt otherwise.
 std::optional<int> parse_number(std::string_view text) {
@@ -30,6 +34,10 @@ std::optional<ApiVersion> parse_api_version(std::string_view text) {
 
 std::string render_api_version(ApiVersion version) {
   return std::to_string(version.major) + "." + std::to_string(version.minor);
+}
+
+ApiVersion understood_version(ApiVersion asked, std::string_view user_agent) {
+  return user_agent.starts_with(kComposeInPython) ? std::min(asked, kNewestForComposeInPython) : asked;
 }
 
 }  // namespace gantry::api

@@ -23,4 +23,8 @@ inline constexpr ApiVersion kMinApiVersion{1, 24};
 std::optional<ApiVersion> parse_api_version(std::string_view text);
 std::string render_api_version(ApiVersion version);
 
+/// The version whose shapes a client is sent that asked for `asked`. docker-compose 1.x asks for the newest that a daemon
+/// has, unseen, and then reads what 1.45 and 1.52 took away: an image's ContainerConfig, an event's "status" and "id".
+ApiVersion understood_version(ApiVersion asked, std::string_view user_agent);
+
 }  // namespace gantry::api
