@@ -82,7 +82,7 @@ void remove_entry(Removal& removal, int parent, const char* name, int depth) {
   if (!S_ISDIR(st.st_mode)) {
     if (::unlinkat(parent, name, 0) != 0 && errno != ENOENT)
       throw Error::from_errno(errno, fmt::format("remove {} below {}", name, removal.path.string()));
-    if (st.st_nlink == 1) removal.freed += static_cast<std::uint64_t>(st.st_blocks) * 512;
+    if (st.st_nlink == 1) removal.freed += static_cast<std::uint64_t>(st.st_size);
     return;
   }
   if (st.st_dev != removal.device)
@@ -99,7 +99,6 @@ void remove_entry(Removal& removal, int parent, const char* name, int depth) {
   remove_below(removal, std::move(dir), depth + 1);
   if (::unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
     throw Error::from_errno(errno, fmt::format("remove directory {} below {}", name, removal.path.string()));
-  removal.freed += static_cast<std::uint64_t>(st.st_blocks) * 512;
 }
 
 void remove_below(Removal& removal, Fd dir, int depth) {
@@ -113,7 +112,7 @@ std::uint64_t size_below(Fd dir, const Path& path, dev_t device, std::set<ino_t>
     struct stat st{};
     if (::fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || st.st_dev != device) return;
     if (!S_ISDIR(st.st_mode) && st.st_nlink > 1 && !linked.insert(st.st_ino).second) return;
-    total += static_cast<std::uint64_t>(st.st_blocks) * 512;
+    if (!S_ISDIR(st.st_mode)) total += static_cast<std::uint64_t>(st.st_size);
     if (!S_ISDIR(st.st_mode) || depth == kDeepestWalk) return;
     Fd child(::openat(at, name, kOpenDirectory));
     if (child) total += size_below(std::move(child), path, device, linked, depth + 1);
@@ -261,7 +260,7 @@ std::uint64_t remove_tree(const Path& path) {
   }
   if (::rmdir(path.c_str()) != 0 && errno != ENOENT)
     throw Error::from_errno(errno, fmt::format("remove directory {}", path.string()));
-  return removal.freed + static_cast<std::uint64_t>(st.st_blocks) * 512;
+  return removal.freed;
 }
 
 std::uint64_t tree_size(const Path& path) {

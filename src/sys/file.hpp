@@ -43,10 +43,10 @@ void sync_directory(const Path& path);
 /// mkdir -p. Only the directories that it makes get `mode`.
 void make_directories(const Path& path, mode_t mode = 0755);
 /// rm -rf that never follows a symbolic link nor crosses into another mount, for trees of any depth. A missing path is
-/// fine. Returns the number of bytes (allocated blocks) that were freed.
+/// fine. Returns the sizes of the files that are gone, as tree_size() counts them.
 std::uint64_t remove_tree(const Path& path);
-/// The sum of allocated blocks below `path`, hard links counted once; not crossing mounts, and not counting what lies
-/// more than 256 directories deep.
+/// The sum of the files' sizes below `path`, hard links counted once and directories not at all, which is what Docker
+/// shows as a size; not crossing mounts, and not counting what lies more than 256 directories deep.
 std::uint64_t tree_size(const Path& path);
 std::vector<std::string> list_directory(const Path& path);
 /// Sets ext4's "top of directory hierarchy" flag so that subdirectories spread over block groups; ignored where the

@@ -57,9 +57,18 @@ TEST_F(RemoveTree, RemovesTreesThatAreDeeperThanDescriptorsAndStackGo) {
     ASSERT_TRUE(at);
   }
   at.reset();
-  EXPECT_GT(tree_size(root_ / "t"), 0u);
+  EXPECT_EQ(tree_size(root_ / "t"), 0u);
   remove_tree(root_ / "t");
   EXPECT_FALSE(is_there(root_ / "t"));
+}
+
+TEST_F(RemoveTree, CountsTheSizesOfFilesAndLinkedOnesOnce) {
+  make_directories(root_ / "t/sub");
+  write_atomically(root_ / "t/sub/f", std::string(5, 'x'));
+  ASSERT_EQ(::link((root_ / "t/sub/f").c_str(), (root_ / "t/again").c_str()), 0);
+  write_atomically(root_ / "t/g", std::string(7, 'x'));
+  EXPECT_EQ(tree_size(root_ / "t"), 12u);
+  EXPECT_EQ(remove_tree(root_ / "t"), 12u);
 }
 
 }  // namespace
