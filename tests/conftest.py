@@ -93,8 +93,12 @@ def pytest_runtest_call(item):
 
 
 def _make(config):
+    return make_engine(Docker if config.option.against == "docker" else Gantry)
+
+
+def make_engine(kind):
+    """One that is not started, of that class."""
     number = next(_numbers)
-    kind = Docker if config.option.against == "docker" else Gantry
     return kind(_scratch / str(number), f"gantry-test-{os.getpid()}-{number}")
 
 

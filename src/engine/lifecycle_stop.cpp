@@ -95,15 +95,13 @@ Task<void> Lifecycle::stop_container(ContainerPtr container, std::optional<std::
     co_return;
   }
   const bool paused = container->state.paused;
-  if (grace.count() > 0) {
-    co_await send_signal(container, signal);
-    if (paused && container->shim) {
-      runtime::ShimClient shim = *container->shim;
-      co_await shim.resume();
-      container->state.paused = false;
-    }
-    if (co_await wait_until_down(container, grace)) co_return;
+  co_await send_signal(container, signal);
+  if (paused && container->shim) {
+    runtime::ShimClient shim = *container->shim;
+    co_await shim.resume();
+    container->state.paused = false;
   }
+  if (co_await wait_until_down(container, grace)) co_return;
   co_await kill_and_wait(container);
 }
 

@@ -70,6 +70,20 @@ Task<void> NetworkLinks::connect_steps(async::OperationPtr op, ContainerPtr cont
   op->undo([this, container, id = network.id] { return services_.networks.disconnect(id, container->id.str(), true); });
   FAILPOINT("network_connect.after_kernel");
   co_await serve_names(services_, container);
+  co_await retarget_ports(services_, container);
+}
+
+Task<void> retarget_ports(Services& services, ContainerPtr container) {
+  const network::Attachment* attachment = services.networks.find_attachment(container->id.str());
+  if (attachment == nullptr || attachment->port_targets.empty() || !container->shim) co_return;
+  runtime::ShimClient shim = *container->shim;
+  const std::vector<std::string> targets = attachment->port_targets;
+  try {
+    co_await shim.retarget(targets);
+  } catch (const Error& e) {
+    if (e.code() != Errc::not_implemented) throw;
+    log::debug("container {}: its shim is of a version whose ports keep their address", container->name);
+  }
 }
 
 Task<void> serve_names(Services& services, ContainerPtr container) {
@@ -103,14 +117,20 @@ Task<void> NetworkLinks::disconnect(std::string network, std::string reference, 
   auto lock = co_await container->mutex.lock("network disconnect");
   require_alive(*container, reference);
   const std::string entry = find_entry(*container, info);
-  if (container->state.running && !container->state.restarting)
+  const bool connected = container->state.running && !container->state.restarting;
+  if (connected) {
     co_await async::shielded(services_.networks.disconnect(info.id, container->id.str(), force));
+    co_await async::shielded(retarget_ports(services_, container));
+  }
   else if (entry.empty() && !force)
     throw Error(Errc::internal,
                 fmt::format("container {} is not connected to network {}", container->id.str(), info.name));
   FAILPOINT("network_disconnect.after_kernel");
   container->networks.erase(entry);
   co_await async::shielded(store_.save(container));
+  if (connected || entry.empty()) co_return;
+  services_.events.publish("network", "disconnect", info.id,
+                           {{"container", container->id.str()}, {"name", info.name}, {"type", info.driver}});
 }
 
 Task<std::vector<std::string>> NetworkLinks::prune(Filters filters) {
