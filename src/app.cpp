@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
@@ -50,10 +51,13 @@
 #include "image/transfers.hpp"
 #include "network/networks.hpp"
 #include "runtime/host_facts.hpp"
+#include "runtime/realtime.hpp"
 #include "runtime/seccomp.hpp"
+#include "runtime/subordinate_ids.hpp"
 #include "storage/layer_store.hpp"
 #include "storage/rootfs.hpp"
 #include "sys/listen.hpp"
+#include "sys/mount.hpp"
 #include "sys/memory.hpp"
 #include "sys/paths.hpp"
 #include "volume/volumes.hpp"
@@ -74,9 +78,18 @@ sys::Paths make_paths(const config::Config& config) {
   return paths;
 }
 
+/// What is mounted below the exec root is no business of other mount namespaces: they would keep it alive. An exec root
+/// that containers were started on before stays as it is.
+void make_exec_root_private(const sys::Paths& paths) {
+  sys::make_directories(paths.exec_root, 0711);
+  if (sys::is_mount_point(paths.exec_root) || !sys::list_mounts(paths.exec_root).empty()) return;
+  sys::mount_classic(paths.exec_root.string(), paths.exec_root, "", MS_BIND, "");
+  sys::mount_classic("none", paths.exec_root, "", MS_PRIVATE, "");
+}
+
 void make_directories(const sys::Paths& paths) {
   sys::make_directories(paths.data_root, 0711);
-  sys::make_directories(paths.exec_root, 0711);
+  make_exec_root_private(paths);
   for (const sys::Path& path : {paths.containers(), paths.layers(), paths.volumes(), paths.tmp()})
     sys::make_directories(path, 0711);
   for (const sys::Path& path : {paths.shims(), paths.container_mounts(), paths.netns()})
@@ -202,9 +215,32 @@ volume::Volumes::Notify volume_hook(events::Bus& bus) {
     }
     attributes["driver"] = event.driver;
     if (!event.container.empty()) attributes["container"] = event.container;
-    if (event.action == "mount") attributes["read/write"] = event.read_write ? "true" : "false";
+    if (event.action == "mount") {
+      attributes["read/write"] = event.use.read_write ? "true" : "false";
+      attributes["destination"] = event.use.destination;
+      attributes["propagation"] = event.use.propagation;
+    }
     bus.publish("volume", event.action, event.name, std::move(attributes));
   };
+}
+
+runtime::ProbeOptions probe_options(const config::Config& config) {
+  runtime::ProbeOptions options;
+  if (!config.init_path.empty()) options.init = config.init_path;
+  else if (config.default_init != config::Config{}.default_init) options.init = config.default_init;
+  return options;
+}
+
+/// Takes that mount away unless containers need it.
+void release_exec_root(const sys::Paths& paths) {
+  try {
+    const auto mounts = sys::list_mounts(paths.exec_root);
+    const bool only_ours = mounts.size() == 1 && mounts.front().mount_point == paths.exec_root &&
+                           mounts.front().root != "/" && sys::list_directory(paths.shims()).empty();
+    if (only_ours) sys::unmount(paths.exec_root, sys::Unmount::now);
+  } catch (const Error& e) {
+    log::debug("{}: {}", paths.exec_root.string(), e.message());  // somebody looks into it
+  }
 }
 
 api::ServerOptions server_options(const config::Config& config) {
@@ -241,7 +277,7 @@ struct App::State {
   std::unique_ptr<db::Db> database = open_database(paths);
   async::Lanes lanes;
   async::Operations operations;
-  runtime::HostFacts host = runtime::probe_host();
+  runtime::HostFacts host = runtime::probe_host(probe_options(config));
   runtime::SeccompCache seccomp{host};
   engine::EventHistory history{lanes, *database, kEventHistory};
   events::Bus bus{kEventHistory, [this](const events::Event& event) { history.add(event); }};
@@ -279,6 +315,8 @@ struct App::State {
 
   Task<void> run();
   void set_up_metrics();
+  Task<void> apply_container_settings();
+  void limit_shutdown();
   Task<void> recover();
   Task<void> keep_memory_small();
   Task<void> serve();
@@ -310,6 +348,7 @@ Task<void> App::State::run() {
   lifecycle.set_containers(&containers);
   lifecycle.on_started([this](engine::ContainerPtr container) { health.begin(std::move(container)); });
   watchdog = std::make_unique<async::Watchdog>(loop.get_executor(), operations);
+  co_await apply_container_settings();
   co_await recover();
   router.set_min_version(*api::parse_api_version(config.min_api_version));
   system_routes.provide_disk_usage("image", [this](api::ApiVersion v) { return image_routes.disk_usage(v); });
@@ -365,13 +404,34 @@ void App::State::set_up_metrics() {
   depth("bulk", lanes.bulk);
 }
 
+/// Settings that concern containers and the machine at once.
+Task<void> App::State::apply_container_settings() {
+  if (!config.userns_remap.empty()) {
+    services.id_mapping = co_await lanes.quick.run(
+        [setting = config.userns_remap] { return runtime::read_id_mapping_blocking(setting); });
+    if (services.id_mapping.empty()) {
+      log::warning("user namespaces: root cannot be remapped with itself; user namespaces are OFF");
+      config.userns_remap.clear();
+    } else {
+      volumes.set_owner(services.id_mapping.host_uid(0), services.id_mapping.host_gid(0));
+    }
+  }
+  const std::string parent = config.cgroup_parent.empty() ? "/docker" : config.cgroup_parent;
+  co_await lanes.quick.run([facts = &host, parent, period = config.cpu_rt_period, share = config.cpu_rt_runtime] {
+    runtime::set_realtime_share_blocking(*facts, parent, period, share);
+  });
+}
+
 /// Every module in layer order: rows against the kernel, before the first client is let in.
 Task<void> App::State::recover() {
   bus.restore(co_await history.load());
   tasks.spawn("event history", history.run());
   for (const std::string& problem : co_await containers_store.load()) log::error("{}", problem);
   std::set<std::string> known;
-  for (const engine::ContainerPtr& container : containers_store.list()) known.insert(container->id.str());
+  for (const engine::ContainerPtr& container : containers_store.list()) {
+    known.insert(container->id.str());
+    rootfs.set_id_mapping(container->id, container->id_mapping);
+  }
   const std::set<std::string> live = co_await lanes.quick.run([p = paths] {
     return engine::Lifecycle::find_live_blocking(p);
   });
@@ -379,6 +439,7 @@ Task<void> App::State::recover() {
   report(co_await layers.recover());
   report(co_await rootfs.recover(known));
   system_info.set_storage_facts(co_await rootfs.probe());
+  if (!services.id_mapping.empty()) co_await rootfs.require_id_mapping(services.id_mapping);
   report(co_await content.recover());
   report(co_await images.recover());
   const network::RecoverReport repaired = co_await networks.recover(live);
@@ -425,9 +486,23 @@ Task<void> App::State::serve() {
   }
 }
 
+/// Whatever hangs then (a dead file server, a client that does not read): the next start recovers from it.
+void App::State::limit_shutdown() {
+  if (config.shutdown_timeout < 0) return;
+  auto timer = std::make_shared<asio::steady_timer>(loop, std::chrono::seconds(config.shutdown_timeout));
+  timer->async_wait([timer, limit = config.shutdown_timeout](const boost::system::error_code& error) {
+    if (error) return;
+    log::warning("the shutdown took longer than shutdown-timeout ({} s): leaving at once", limit);
+    std::fflush(nullptr);
+    ::_exit(0);
+  });
+}
+
 Task<void> App::State::stop() {
+  limit_shutdown();
   sys::notify_service_manager("STOPPING=1");
   log::info("gantryd stops; containers keep running");
+  content.keep_unfinished();
   co_await server->stop(kShutdownGrace);
   co_await health.stop();
   co_await execs.stop();
@@ -435,6 +510,7 @@ Task<void> App::State::stop() {
   co_await networks.stop();
   co_await layers.stop();
   co_await history.flush();
+  co_await lanes.quick.run([p = paths] { release_exec_root(p); });
 }
 
 Task<void> App::State::reload() {

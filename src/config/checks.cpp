@@ -182,6 +182,26 @@ Result storage_driver(const Config& c) {
   return one_of(c.storage_driver, {"overlay2", "overlayfs"}, "driver not supported: " + c.storage_driver);
 }
 
+Result storage_opts(const Config& c) {
+  for (const std::string& opt : c.storage_opts) {
+    const auto [name, value] = split_once(opt, '=');
+    if (opt.find('=') == std::string::npos)
+      return Finding{"unable to parse storage-opt key/value: " + opt, "overlay2.override_kernel_check=true", ""};
+    if (name == "overlay2.size")
+      return Finding{"storage Option overlay2.size not supported: project quotas are not used", "", ""};
+    if (name != "overlay2.override_kernel_check")
+      return Finding{"overlay2: unknown option " + std::string(name), "overlay2.override_kernel_check",
+                     closest_word(name, {"overlay2.override_kernel_check"}).value_or("")};
+  }
+  return std::nullopt;
+}
+Result cpu_rt_period(const Config& c) { return at_least(c.cpu_rt_period, 0, "CPU real-time period"); }
+Result cpu_rt_runtime(const Config& c) {
+  if (c.cpu_rt_period != 0 && c.cpu_rt_runtime > c.cpu_rt_period)
+    return Finding{"cpu real-time runtime cannot be higher than cpu real-time period", "", ""};
+  return at_least(c.cpu_rt_runtime, 0, "CPU real-time runtime");
+}
+
 Result insecure_registries(const Config& c) {
   for (const std::string& registry : c.insecure_registries) {
     if (registry.find("://") != std::string::npos)

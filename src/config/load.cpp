@@ -274,6 +274,7 @@ class Loader {
   }
 
   void check_host() {
+    result_.config.systemd_cgroups_by_default = host_.systemd_running && host_.cgroup_v2_only;
     const Config& config = result_.config;
     const bool systemd_cgroups = config.systemd_cgroups();
     if (systemd_cgroups && !host_.systemd_running)
@@ -302,7 +303,7 @@ class Loader {
     }
     if (result_.config.firewall_backend == "iptables")
       result_.notes.emplace_back("firewall-backend is accepted and has no effect: rules are always made with nftables");
-    if (host_.systemd_running && !host_.cgroup_v2_only && result_.config.exec_opts.empty())
+    if (host_.systemd_running && !result_.config.systemd_cgroups())
       result_.notes.emplace_back("systemd manages the cgroups of this host; containers are put beside its own");
   }
 

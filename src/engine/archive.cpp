@@ -97,6 +97,7 @@ TreePlan plan_tree(const Services& services, const Container& container) {
   plan.rootfs = services.paths.rootfs(id);
   plan.read_only_root = container.host.ReadonlyRootfs;
   plan.mounts = container.mounts;
+  plan.ids = container.id_mapping;
   plan.anchor = services.paths.exec_root;
   if (container.state.running && !container.state.restarting) plan.init_pid = container.state.pid;
   const std::string donor = joined_container(container.network_mode());
@@ -132,7 +133,8 @@ Task<void> pack_in_lane(SessionPtr session) {
   try {
     co_await session->lane->run([session] {
       storage::tar_path(session->tree->root(), session->path,
-                        [session](std::string_view bytes) { session->channel->write_blocking(bytes); });
+                        [session](std::string_view bytes) { session->channel->write_blocking(bytes); },
+                        session->container->id_mapping);
     });
     session->require_still_there();
     session->channel->close();
@@ -263,7 +265,7 @@ Task<void> Archive::open(SessionPtr session) {
       if (mount.type != volume::MountType::volume) continue;
       const auto found = services_.volumes.find(mount.name);
       if (!found || !found->has_backing_mount()) continue;
-      co_await services_.volumes.mount(session->volume_user, mount.name, mount.rw);
+      co_await services_.volumes.mount(session->volume_user, mount.name, volume_use(mount));
       session->volumes.push_back(mount.name);
     }
     plan = plan_tree(services_, *container);
@@ -330,6 +332,7 @@ Task<void> Archive::write_steps(SessionPtr session, ExtractOptions options, std:
   using namespace boost::asio::experimental::awaitable_operators;
   storage::UnpackOptions unpack;
   unpack.no_overwrite_dir_non_dir = options.no_overwrite_dir_non_dir;
+  unpack.ids = session->container->id_mapping;
   const std::string user = options.copy_uid_gid ? session->container->config.User : std::string();
   try {
     const auto owner = co_await session->lane->run([session, user]() -> std::optional<runtime::ResolvedUser> {

@@ -15,6 +15,7 @@
 #include "model/container_config.hpp"
 #include "model/host_config.hpp"
 #include "runtime/shim_client.hpp"
+#include "sys/id_mapping.hpp"
 #include "volume/mount_spec.hpp"
 
 namespace gantry::engine {
@@ -82,7 +83,8 @@ struct Container {
   std::string path;                                         // the program …
   std::vector<std::string> args;                            // … and its arguments
   std::vector<volume::MountPoint> mounts;
-  std::string log_path;  // empty unless the driver writes a file here
+  std::string log_path;       // empty unless the driver writes a file here
+  sys::IdMapping id_mapping;  // of its user namespace; empty: it has none of its own
 
   ContainerState state;
 

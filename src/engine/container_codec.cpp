@@ -7,9 +7,16 @@ namespace gantry::volume {
 BOOST_DESCRIBE_STRUCT(MountPoint, (),
                       (type, origin, name, source, destination, driver, mode, rw, propagation, copy_data, create_source,
                        non_recursive, read_only_non_recursive, read_only_force_recursive, subpath, labels,
-                       driver_options, tmpfs_options, anonymous))
+                       driver_options, tmpfs_options, anonymous, image_id, chain_id))
 
 }  // namespace gantry::volume
+
+namespace gantry::sys {
+
+BOOST_DESCRIBE_STRUCT(IdRange, (), (inside, outside, count))
+BOOST_DESCRIBE_STRUCT(IdMapping, (), (uids, gids))
+
+}  // namespace gantry::sys
 
 namespace gantry::engine {
 namespace {
@@ -26,9 +33,11 @@ struct StoredConfig {
   std::vector<std::string> args;
   std::vector<volume::MountPoint> mounts;
   std::string log_path;
+  sys::IdMapping id_mapping;
 };
 BOOST_DESCRIBE_STRUCT(StoredConfig, (),
-                      (image_id, image_ref, chain_id, platform, config, host, networks, path, args, mounts, log_path))
+                      (image_id, image_ref, chain_id, platform, config, host, networks, path, args, mounts, log_path,
+                       id_mapping))
 
 struct StoredHealthResult {
   std::int64_t start_ns = 0;
@@ -89,8 +98,8 @@ HealthState from_stored(StoredHealth&& stored) {
 }  // namespace
 
 std::string encode_config(const Container& c) {
-  StoredConfig stored{c.image_id, c.image_ref, c.chain_id, c.platform, c.config,  c.host,
-                      c.networks, c.path,      c.args,     c.mounts,   c.log_path};
+  StoredConfig stored{c.image_id, c.image_ref, c.chain_id, c.platform, c.config,   c.host,
+                      c.networks, c.path,      c.args,     c.mounts,   c.log_path, c.id_mapping};
   return json::encode_text(stored);
 }
 
@@ -128,6 +137,7 @@ void decode_config(const std::string& text, Container& into) {
   into.args = std::move(stored.args);
   into.mounts = std::move(stored.mounts);
   into.log_path = std::move(stored.log_path);
+  into.id_mapping = std::move(stored.id_mapping);
 }
 
 ContainerState decode_state(const std::string& text) {

@@ -103,15 +103,17 @@ std::vector<Piece> collect(const TreePlan& plan) {
     }
   }
   for (const volume::MountPoint& mount : plan.mounts)
-    if (mount.type == volume::MountType::bind || mount.type == volume::MountType::volume) clone_source(mount, pieces);
+    if (mount.type != volume::MountType::tmpfs && (mount.type != volume::MountType::image || plan.init_pid != 0))
+      clone_source(mount, pieces);
   for (const Piece& piece : pieces)
     // Unmounting the original on the host reaches the clone; nothing that we mount reaches the host.
     sys::set_mount_attributes(piece.mount.get(), 0, 0, MS_SLAVE, true);
   return pieces;
 }
 
-void attach(const Piece& piece, int root) {
-  if (is_directory(piece.mount.get())) storage::make_directory_in_root(root, piece.destination, 0, 0);
+void attach(const Piece& piece, int root, const sys::IdMapping& ids) {
+  if (is_directory(piece.mount.get()))
+    storage::make_directory_in_root(root, piece.destination, ids.host_uid(0), ids.host_gid(0));
   else storage::make_file_in_root(root, piece.destination);
   const sys::Fd target = sys::open_in_root(root, piece.destination, O_PATH);
   sys::attach_mount(piece.mount.get(), target.get());
@@ -136,7 +138,7 @@ std::pair<sys::Fd, sys::Fd> build(const TreePlan& plan) {
   sys::set_mount_attributes(root.get(), 0, 0, MS_PRIVATE, false);
   sys::attach_mount(root.get(), plan.anchor);
   for (const Piece& piece : pieces)
-    with_context(fmt::format("mount {}", piece.destination), [&] { attach(piece, root.get()); });
+    with_context(fmt::format("mount {}", piece.destination), [&] { attach(piece, root.get(), plan.ids); });
   if (plan.read_only_root) sys::set_mount_attributes(root.get(), MOUNT_ATTR_RDONLY, 0, 0, false);
   drop_other_mounts(root.get());
   return {std::move(root), std::move(mount_namespace)};

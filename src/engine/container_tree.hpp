@@ -6,6 +6,7 @@
 
 #include "sys/fd.hpp"
 #include "sys/file.hpp"
+#include "sys/id_mapping.hpp"
 #include "volume/mount_spec.hpp"
 
 namespace gantry::engine {
@@ -22,6 +23,7 @@ struct TreePlan {
   };
   std::vector<File> files;    // hosts, hostname, resolv.conf; those that are not there are left out
   std::int64_t init_pid = 0;  // of a running container: whose tmpfs mounts are shown too
+  sys::IdMapping ids;         // whose root makes what is missing
   sys::Path anchor;           // any directory of ours, which the tree covers in its own namespace
 };
 

@@ -65,6 +65,7 @@ class Containers {
  private:
   Task<CreateResult> create_steps(async::OperationPtr op, CreateRequest request);
   Task<void> make_durable(async::OperationPtr op, ContainerPtr container, image::ImagePtr image);
+  void find_mounted_images(Container& container, storage::LayerHold& hold);
   Task<void> make_volumes(async::OperationPtr op, ContainerPtr container);
   Task<void> prepare_content(ContainerPtr container);
   Task<void> fill_volumes(ContainerPtr container);

@@ -108,10 +108,10 @@ void set_command(Container& container) {
 }
 
 /// Makes the working directory, as root's, unless the image has it. Blocks.
-void make_working_directory(const sys::Path& rootfs, const std::string& path) {
+void make_working_directory(const sys::Path& rootfs, const std::string& path, const sys::IdMapping& ids) {
   const sys::Fd root = sys::open_file(rootfs, O_PATH | O_DIRECTORY);
   try {
-    storage::make_directory_in_root(root.get(), path, 0, 0);
+    storage::make_directory_in_root(root.get(), path, ids.host_uid(0), ids.host_gid(0));
   } catch (const Error& e) {
     if (e.code() != Errc::conflict) throw;
     throw Error(Errc::invalid_argument, fmt::format("Cannot mkdir: {} is not a directory", path));
@@ -126,8 +126,12 @@ Containers::Containers(Services& services, ContainerStore& store, Lifecycle& lif
 void Containers::attach_to_images() {
   services_.images.set_users([this] {
     std::vector<image::ImageUser> users;
-    for (const ContainerPtr& c : store_.list())
+    for (const ContainerPtr& c : store_.list()) {
       users.push_back({c->id.str(), c->image_id, c->image_ref, c->chain_id, c->state.running});
+      for (const volume::MountPoint& mount : c->mounts)
+        if (mount.type == volume::MountType::image)
+          users.push_back({c->id.str(), mount.image_id, mount.name, mount.chain_id, c->state.running});
+    }
     return users;
   });
 }
@@ -163,10 +167,12 @@ Task<CreateResult> Containers::create_steps(async::OperationPtr op, CreateReques
   resolve_joined(store_, container->host.IpcMode);
   resolve_joined(store_, container->host.PidMode);
   container->mounts = plan_mounts(store_, container->config, container->host);
+  if (container->host.UsernsMode != "host") container->id_mapping = services_.id_mapping;
+  container->id = ContainerId(random_id());
+  find_mounted_images(*container, hold);
   co_await services_.lanes.quick.run_within(
       std::chrono::seconds(20), [mounts = container->mounts] { volume::check_bind_sources_blocking(mounts); });
 
-  container->id = ContainerId(random_id());
   container->created = now();
   const bool own_uts = container->host.UTSMode != "host" && container->network_mode() != "host";
   if (container->config.Hostname.empty() && joined_container(container->network_mode()).empty())
@@ -197,12 +203,28 @@ Task<void> Containers::make_durable(async::OperationPtr op, ContainerPtr contain
   FAILPOINT("create.after_row");
   op->step("preparing the root file system");
   op->undo([this, container] { return remove_directories(container); });
+  services_.rootfs.set_id_mapping(container->id, container->id_mapping);
   co_await services_.rootfs.create(container->id);
   FAILPOINT("create.after_rootfs");
   co_await prepare_content(container);
   FAILPOINT("create.after_content");
   op->commit();
   lifecycle_.publish(*container, "create");
+}
+
+/// Fixes which images the mounts of type image mean. What a name means later makes no difference to the container.
+void Containers::find_mounted_images(Container& container, storage::LayerHold& hold) {
+  for (std::size_t i = 0; i < container.mounts.size(); ++i) {
+    volume::MountPoint& mount = container.mounts[i];
+    if (mount.type != volume::MountType::image) continue;
+    if (mount.image_id.empty()) {
+      const image::ImagePtr image = services_.images.get(mount.name);
+      mount.image_id = image->id;
+      mount.chain_id = image->top_chain();
+    }
+    if (!mount.chain_id.empty()) hold.add(mount.chain_id);
+    mount.source = services_.rootfs.view(container.id, static_cast<unsigned>(i)).string();
+  }
 }
 
 /// Gives every volume mount its volume and the reference that keeps it from being removed.
@@ -238,7 +260,8 @@ Task<void> Containers::prepare_content(ContainerPtr container) {
   std::exception_ptr failure;
   try {
     if (needs_directory)
-      co_await services_.lanes.quick.run([rootfs, directory] { make_working_directory(rootfs, directory); });
+      co_await services_.lanes.quick.run(
+          [rootfs, directory, ids = container->id_mapping] { make_working_directory(rootfs, directory, ids); });
     if (needs_copy) co_await fill_volumes(container);
   } catch (...) {
     failure = std::current_exception();
@@ -254,13 +277,15 @@ Task<void> Containers::fill_volumes(ContainerPtr container) {
     if (!mount.copy_data || mount.type != volume::MountType::volume) continue;
     const auto found = services_.volumes.find(mount.name);
     if (!found || found->populated) continue;
-    const sys::Path target = co_await services_.volumes.mount(id, mount.name);
+    volume::VolumeUse use;
+    use.announce = false;
+    const sys::Path target = co_await services_.volumes.mount(id, mount.name, use);
     co_await services_.lanes.bulk.run([rootfs, target, inside = mount.destination] {
       const sys::Fd root = sys::open_file(rootfs, O_PATH | O_DIRECTORY);
       const sys::Fd to = sys::open_file(target, O_RDONLY | O_DIRECTORY);
       if (storage::is_empty_directory(to.get())) storage::copy_directory_preserving(root.get(), inside, to.get());
     });
-    co_await services_.volumes.unmount(id, mount.name);
+    co_await services_.volumes.unmount(id, mount.name, false);
     co_await services_.volumes.set_populated(mount.name);
   }
 }

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "engine/container_store.hpp"
+#include "engine/services.hpp"
 #include "network/networks.hpp"
 
 /// `docker run --link` in the default network: lines in /etc/hosts. In user-defined networks links are names that the
@@ -16,5 +17,13 @@ void validate_links(const ContainerStore& store, const Container& container);
 /// invalid_argument if it is not in the default network.
 std::vector<network::HostsLink> resolve_links(const ContainerStore& store, const network::Networks& networks,
                                               const Container& container);
+
+/// Whoever is linked to this container, which has just got a new address, finds it there.
+Task<void> update_links_to(Services& services, const ContainerStore& store, ContainerPtr target);
+
+/// What Docker adds to the environment of a container with links: <ALIAS>_NAME, <ALIAS>_PORT_80_TCP_ADDR …,
+/// <ALIAS>_ENV_<variable>. Throws as resolve_links().
+std::vector<std::string> link_environment(const ContainerStore& store, const network::Networks& networks,
+                                          const Container& container);
 
 }  // namespace gantry::engine

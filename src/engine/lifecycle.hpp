@@ -82,9 +82,10 @@ class Lifecycle {
  private:
   Task<void> start_locked(ContainerPtr container);
   Task<void> start_steps(async::OperationPtr op, ContainerPtr container);
-  Task<void> write_bundle(ContainerPtr container, const network::Attachment* attachment);
+  Task<void> write_bundle(ContainerPtr container, const network::Attachment* attachment, sys::Path user_namespace);
   Task<void> launch(async::OperationPtr op, ContainerPtr container, network::AttachResult* attached);
   Task<void> mount_volumes(ContainerPtr container);
+  Task<sys::Path> prepare_user_namespace(async::OperationPtr op, ContainerPtr container);
   Task<void> let_clients_attach(ContainerPtr container);
   Task<void> take_back_start(ContainerPtr container);
   void note_failed_start(Container& container, const std::exception_ptr& failure);

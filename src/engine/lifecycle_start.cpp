@@ -1,5 +1,9 @@
-#include <fmt/format.h>
+#include <cerrno>
+
 #include <sys/mount.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
 
 #include "async/shield.hpp"
 #include "base/failpoint.hpp"
@@ -11,6 +15,7 @@
 #include "engine/messages.hpp"
 #include "engine/settings.hpp"
 #include "engine/spec_builder.hpp"
+#include "runtime/cdi.hpp"
 #include "runtime/limits.hpp"
 #include "sys/mount.hpp"
 
@@ -34,11 +39,19 @@ sys::Path shm_directory(const sys::Paths& paths, const std::string& id) {
   return paths.container_mounts() / id / "shm";
 }
 
-void mount_shm_blocking(const sys::Path& directory, std::int64_t size) {
+void mount_shm_blocking(const sys::Path& directory, std::int64_t size, const sys::IdMapping& ids) {
   sys::make_directories(directory, 0711);
   if (sys::is_mount_point(directory)) return;
   sys::mount_classic("shm", directory, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-                     fmt::format("mode=1777,size={}", size));
+                     fmt::format("mode=1777,size={},uid={},gid={}", size, ids.host_uid(0), ids.host_gid(0)));
+}
+
+/// hosts, hostname and resolv.conf belong to the container's root.
+void give_files_blocking(const sys::Path& directory, const sys::IdMapping& ids) {
+  if (ids.empty()) return;
+  for (const char* name : {"resolv.conf", "hostname", "hosts"})
+    if (::lchown((directory / name).c_str(), ids.host_uid(0), ids.host_gid(0)) != 0 && errno != ENOENT)
+      throw Error::from_errno(errno, fmt::format("chown {}", (directory / name).string()));
 }
 
 /// The running container that lends a namespace. Throws as Docker words it.
@@ -126,6 +139,10 @@ Task<void> Lifecycle::start_steps(async::OperationPtr op, ContainerPtr container
   // leaves its layers, which the container's row keeps.
   if (const image::ImagePtr image = services_.images.find(container->image_id))
     co_await services_.images.ensure_unpacked(image);
+  for (const volume::MountPoint& mount : container->mounts)
+    if (mount.type == volume::MountType::image)
+      if (const image::ImagePtr image = services_.images.find(mount.image_id))
+        co_await services_.images.ensure_unpacked(image);
   op->step("mounting the root file system");
   op->undo([this, container] { return services_.rootfs.unmount(container->id); });
   co_await services_.rootfs.mount(container->id, container->chain_id);
@@ -134,9 +151,11 @@ Task<void> Lifecycle::start_steps(async::OperationPtr op, ContainerPtr container
   op->step("setting up container networking");
   if (const std::string donor = joined_container(container->network_mode()); !donor.empty())
     (void)running_donor(store_, donor, "network namespace");
+  const sys::Path user_namespace = co_await prepare_user_namespace(op, container);
   op->undo([this, id] { return services_.networks.detach(id); });
   network::AttachRequest request = make_attach_request(*container, services_.paths.container(id));
   request.links = resolve_links(store_, services_.networks, *container);
+  request.user_namespace = user_namespace;
   network::AttachResult attached = co_await services_.networks.attach(std::move(request));
   FAILPOINT("start.after_network");
 
@@ -146,20 +165,56 @@ Task<void> Lifecycle::start_steps(async::OperationPtr op, ContainerPtr container
   FAILPOINT("start.after_volumes");
 
   op->step("writing the bundle");
-  co_await write_bundle(container, &attached.attachment);
+  co_await write_bundle(container, &attached.attachment, user_namespace);
   FAILPOINT("start.after_bundle");
   co_await launch(op, container, &attached);
+  co_await update_links_to(services_, store_, container);
+  // From here on its processes keep the user namespace. What cannot be taken away is found again by recover().
+  try {
+    if (!user_namespace.empty())
+      co_await services_.lanes.quick.run([path = services_.paths.userns() / id] { sys::remove_user_namespace(path); });
+  } catch (const Error& e) {
+    log::warning("container {}: {}", container->name, e.log_detail());
+  }
+}
+
+/// The user namespace that the container is to live in, as a path; empty: the host's. Namespaces of other containers
+/// can only be joined by those who live in the same one.
+Task<sys::Path> Lifecycle::prepare_user_namespace(async::OperationPtr op, ContainerPtr container) {
+  ContainerPtr lender;
+  for (const std::string& mode : {container->network_mode(), container->host.PidMode, container->host.IpcMode}) {
+    const std::string donor = joined_container(mode);
+    if (donor.empty()) continue;
+    lender = running_donor(store_, donor, "a namespace");
+    if (lender->id_mapping != container->id_mapping)
+      throw Error(Errc::conflict, fmt::format("cannot join a namespace of container {}: it lives in another user "
+                                              "namespace; make both with the same UsernsMode",
+                                              lender->name));
+  }
+  if (container->id_mapping.empty()) co_return sys::Path();
+  if (lender) co_return sys::Path(fmt::format("/proc/{}/ns/user", lender->state.pid));
+  op->step("making the user namespace");
+  const sys::Path path = services_.paths.userns() / container->id.str();
+  op->undo([this, path] { return services_.lanes.quick.run([path] { sys::remove_user_namespace(path); }); });
+  co_await services_.lanes.quick.run([path, ids = container->id_mapping] { sys::create_user_namespace(path, ids); });
+  FAILPOINT("start.after_user_namespace");
+  co_return path;
 }
 
 Task<void> Lifecycle::mount_volumes(ContainerPtr container) {
   const std::string id = container->id.str();
   for (const volume::MountPoint& mount : container->mounts)
-    if (mount.type == volume::MountType::volume) co_await services_.volumes.mount(id, mount.name, mount.rw);
+    if (mount.type == volume::MountType::volume)
+      co_await services_.volumes.mount(id, mount.name, volume_use(mount));
+  for (std::size_t i = 0; i < container->mounts.size(); ++i)
+    if (container->mounts[i].type == volume::MountType::image)
+      co_await services_.rootfs.mount_view(container->id, static_cast<unsigned>(i), container->mounts[i].chain_id);
   co_await services_.lanes.quick.run_within(
       std::chrono::seconds(30), [mounts = container->mounts] { volume::create_bind_sources_blocking(mounts); });
 }
 
-Task<void> Lifecycle::write_bundle(ContainerPtr container, const network::Attachment* attachment) {
+Task<void> Lifecycle::write_bundle(ContainerPtr container, const network::Attachment* attachment,
+                                   sys::Path user_namespace) {
   const std::string id = container->id.str();
   auto in = std::make_shared<SpecInputs>();
   in->id = container->id;
@@ -172,6 +227,9 @@ Task<void> Lifecycle::write_bundle(ContainerPtr container, const network::Attach
   in->directory = services_.paths.container(id);
   in->files_directory = in->directory;
   in->netns_path = attachment->netns_path;
+  in->userns_path = user_namespace.string();
+  in->id_mapping = container->id_mapping;
+  in->link_env = link_environment(store_, services_.networks, *container);
   in->hostname = container->config.Hostname;
   in->shares_network = !attachment->donor_id.empty();
   if (in->shares_network) {
@@ -191,10 +249,17 @@ Task<void> Lifecycle::write_bundle(ContainerPtr container, const network::Attach
     in->shm_source = shm_directory(services_.paths, lender->id.str());
   }
   if (container->host.IpcMode == "shareable") in->shm_source = shm_directory(services_.paths, id);
-  if (container->host.Init.value_or(services_.config.init) && container->host.PidMode.empty())
+  if (container->host.Init.value_or(services_.config.init) && container->host.PidMode.empty()) {
     in->init_path = services_.host.init.path;
+    if (in->init_path.empty())
+      throw Error(Errc::internal, fmt::format("exec: {}: executable file not found in $PATH",
+                                              quote(services_.config.init_path.empty() ? services_.config.default_init
+                                                                                       : services_.config.init_path)));
+  }
   in->cgroups_path = runtime::cgroups_path(container->cgroup_parent(services_.config.cgroup_parent), id,
                                            services_.config.systemd_cgroups());
+  in->cdi_directories = services_.config.cdi_spec_dirs.empty() ? runtime::kDefaultCdiDirectories
+                                                               : services_.config.cdi_spec_dirs;
   for (const auto& [name, limit] : services_.config.default_ulimits)
     in->default_ulimits.push_back({name, limit.soft, limit.hard});
   in->daemon_seccomp_unconfined = services_.config.seccomp_profile == "unconfined";
@@ -206,7 +271,8 @@ Task<void> Lifecycle::write_bundle(ContainerPtr container, const network::Attach
   co_await services_.lanes.quick.run([in, facts, seccomp, shares_ipc, shm = shm_directory(services_.paths, id),
                                       bundle = services_.paths.shim(id) / "bundle",
                                       profile = services_.config.seccomp_profile] {
-    if (shares_ipc) mount_shm_blocking(shm, in->host.ShmSize);
+    if (shares_ipc) mount_shm_blocking(shm, in->host.ShmSize, in->id_mapping);
+    if (!in->shares_network) give_files_blocking(in->files_directory, in->id_mapping);
     if (profile != "builtin" && profile != "unconfined" && !profile.empty())
       in->daemon_seccomp_profile = sys::read_file(profile, 1 << 20);
     sys::make_directories(bundle, 0700);

@@ -6,6 +6,7 @@
 #include "engine/containers.hpp"
 #include "engine/lifecycle.hpp"
 #include "engine/network_links.hpp"
+#include "engine/settings.hpp"
 
 namespace gantry::engine {
 
@@ -24,6 +25,11 @@ std::set<std::string> Lifecycle::find_live_blocking(const sys::Paths& paths) {
 
 Task<std::vector<std::string>> Lifecycle::recover() {
   std::vector<std::string> report;
+  // Starts that were cut off: no process needs these paths.
+  co_await services_.lanes.quick.run([directory = services_.paths.userns()] {
+    sys::make_directories(directory, 0711);
+    for (const std::string& name : sys::list_directory(directory)) sys::remove_user_namespace(directory / name);
+  });
   for (const ContainerPtr& container : store_.list()) {
     const ContainerState before = container->state;
     try {
@@ -85,8 +91,11 @@ Task<bool> Lifecycle::adopt(ContainerPtr container) {
   }
   if (seen && seen->status == ShimStatus::running) {
     state.finished = Timestamp{};
-    for (const volume::MountPoint& mount : container->mounts)
-      if (mount.type == volume::MountType::volume) co_await services_.volumes.mount(id, mount.name, mount.rw);
+    for (const volume::MountPoint& mount : container->mounts) {
+      volume::VolumeUse use = volume_use(mount);
+      use.announce = false;
+      if (mount.type == volume::MountType::volume) co_await services_.volumes.mount(id, mount.name, std::move(use));
+    }
     co_await save_state_or_log(container);
     // Where the daemon was cut off in the middle of a rename or a connect.
     try {

@@ -14,6 +14,7 @@
 #include "runtime/seccomp.hpp"
 #include "storage/layer_store.hpp"
 #include "storage/rootfs.hpp"
+#include "sys/id_mapping.hpp"
 #include "sys/paths.hpp"
 #include "volume/volumes.hpp"
 
@@ -35,6 +36,7 @@ struct Services {
   network::Networks& networks;
   volume::Volumes& volumes;
   sys::Path shim_program;
+  sys::IdMapping id_mapping{};  // of containers that are made now; empty: they have the host's ids
 };
 
 }  // namespace gantry::engine

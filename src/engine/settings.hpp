@@ -9,6 +9,7 @@
 #include "runtime/host_facts.hpp"
 #include "runtime/resources.hpp"
 #include "runtime/spec.hpp"
+#include "volume/volumes.hpp"
 
 /// From what a client asks for to what a container is: merging with the image, checking, and writing down every default
 /// so that inspect shows it. Pure functions; texts are Docker's. All throw invalid_argument.
@@ -39,6 +40,9 @@ network::AttachRequest make_attach_request(const Container& container, const sys
 
 /// The log driver's options that limit a json-file, in the shim's terms; the daemon's defaults are merged in before.
 protocol::LogOptions json_file_options(const model::LogConfig& config);
+
+/// What the event of a volume's mount tells.
+volume::VolumeUse volume_use(const volume::MountPoint& mount);
 
 /// The other container of "container:<x>", or empty.
 std::string joined_container(const std::string& mode);

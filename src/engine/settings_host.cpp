@@ -63,6 +63,17 @@ void validate_modes(const HostConfig& host) {
     invalid(fmt::format("invalid isolation ({}): linux only supports 'default'", host.Isolation));
 }
 
+/// What root of a user namespace of its own cannot have.
+void validate_user_namespace(const HostConfig& host, const config::Config& daemon) {
+  if (daemon.userns_remap.empty() || host.UsernsMode == "host") return;
+  if (host.Privileged)
+    invalid(
+        "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when "
+        "running privileged mode");
+  if (host.NetworkMode == "host") invalid("cannot share the host's network namespace when user namespaces are enabled");
+  if (host.PidMode == "host") invalid("cannot share the host PID namespace when user namespaces are enabled");
+}
+
 void validate_log_config(HostConfig& host, const config::Config& daemon) {
   static constexpr std::string_view kJsonFileOptions[] = {
       "max-size", "max-file",  "compress", "labels", "labels-regex",
@@ -111,14 +122,6 @@ void validate_devices(const HostConfig& host) {
       runtime::validate_device_request({device.PathOnHost, device.PathInContainer, device.CgroupPermissions});
   if (host.DeviceCgroupRules)
     for (const std::string& rule : *host.DeviceCgroupRules) (void)runtime::parse_device_rule(rule);
-  if (has_any(host.DeviceRequests)) {
-    const model::DeviceRequest& request = host.DeviceRequests->front();
-    std::vector<std::string> sets;
-    if (request.Capabilities)
-      for (const auto& set : *request.Capabilities) sets.push_back("[" + join(set, " ") + "]");
-    invalid(fmt::format("could not select device driver {} with capabilities: [{}]", quote(request.Driver),
-                        join(sets, " ")));
-  }
 }
 
 void validate_runtime_name(HostConfig& host, const config::Config& daemon) {
@@ -171,6 +174,7 @@ std::vector<std::string> validate_host_config(const ContainerConfig& config, Hos
   fill_defaults(host, daemon, facts);
   validate_modes(host);
   validate_network_mode(config, host);
+  validate_user_namespace(host, daemon);
   validate_restart_policy(host.RestartPolicy, host.AutoRemove);
   validate_log_config(host, daemon);
   validate_security(host, facts);
@@ -278,6 +282,10 @@ protocol::LogOptions json_file_options(const model::LogConfig& config) {
   if (!count || *count < 1 || *count > 1000) invalid("max-file cannot be less than 1");
   options.max_file = static_cast<std::uint32_t>(*count);
   return options;
+}
+
+volume::VolumeUse volume_use(const volume::MountPoint& mount) {
+  return {mount.rw, mount.destination, mount.propagation, true};
 }
 
 network::EndpointSettings to_network_settings(const model::EndpointSettings& from) {

@@ -5,8 +5,10 @@
 #include <fmt/format.h>
 
 #include "base/error.hpp"
+#include "base/text.hpp"
 #include "engine/settings.hpp"
 #include "runtime/capabilities.hpp"
+#include "runtime/cdi.hpp"
 #include "runtime/devices.hpp"
 #include "runtime/limits.hpp"
 #include "runtime/propagation.hpp"
@@ -44,6 +46,7 @@ void set_process(ContainerSpec& spec, const SpecInputs& in, const runtime::HostF
   const auto resolved = runtime::resolve_user_blocking(in.rootfs.string(), in.config.User, words(in.host.GroupAdd));
   spec.user = resolved.user;
   spec.env = words(in.config.Env);
+  spec.link_env = in.link_env;
   ProcessPolicy policy = process_policy(in.host, in.default_ulimits, in.daemon_no_new_privileges, facts);
   spec.capabilities = std::move(policy.capabilities);
   spec.no_new_privileges = policy.no_new_privileges;
@@ -81,6 +84,13 @@ void set_namespaces(ContainerSpec& spec, const SpecInputs& in) {
   spec.ipc = choose_namespace(in.host.IpcMode, in.ipc_donor, "ipc");
   spec.uts = in.host.UTSMode == "host" ? NamespaceChoice::host() : NamespaceChoice::fresh();
   spec.cgroup = in.host.CgroupnsMode == "private" ? NamespaceChoice::fresh() : NamespaceChoice::host();
+  if (!in.userns_path.empty()) {
+    spec.user_namespace = NamespaceChoice::join(in.userns_path);
+    for (const sys::IdRange& range : in.id_mapping.uids)
+      spec.uid_mappings.push_back({range.inside, range.outside, range.count});
+    for (const sys::IdRange& range : in.id_mapping.gids)
+      spec.gid_mappings.push_back({range.inside, range.outside, range.count});
+  }
   spec.shm_size = in.host.ShmSize;
   if (in.host.IpcMode == "host") spec.shm_source = "/dev/shm";
   else if (in.host.IpcMode == "none") spec.without_shm = true;
@@ -106,14 +116,20 @@ void set_limits(ContainerSpec& spec, const SpecInputs& in) {
       spec.device_rules.push_back(runtime::parse_device_rule(rule));
 }
 
-/// The directory that a mount point binds; empty for a tmpfs. A subpath is resolved inside the volume.
+/// The directory that a mount point binds. A subpath is resolved inside the volume or image.
 std::string bind_source(const SpecInputs& in, const volume::MountPoint& mount) {
   if (mount.type == volume::MountType::bind) return mount.source;
   const auto it = in.volume_paths.find(mount.name);
   const sys::Path root = it == in.volume_paths.end() ? sys::Path(mount.source) : it->second;
   if (mount.subpath.empty()) return root.string();
   const sys::Fd at = sys::open_file(root, O_PATH | O_DIRECTORY);
-  const sys::Fd inside = sys::open_in_root(at.get(), mount.subpath, O_PATH);
+  sys::Fd inside;
+  try {
+    inside = sys::open_in_root(at.get(), mount.subpath, O_PATH);
+  } catch (Error& e) {
+    e.prefix(fmt::format("cannot access path {}", (root / mount.subpath).string()));
+    throw;
+  }
   return sys::Path(std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", inside.get()))).string();
 }
 
@@ -150,6 +166,25 @@ void set_mounts(ContainerSpec& spec, const SpecInputs& in, const runtime::HostFa
   spec.mounts = std::move(managed);
 }
 
+/// HostConfig.DeviceRequests. After everything else, because a device may replace a mount.
+void inject_devices(ContainerSpec& spec, const SpecInputs& in, const runtime::HostFacts& facts) {
+  if (!in.host.DeviceRequests) return;
+  for (const model::DeviceRequest& request : *in.host.DeviceRequests) {
+    if (request.Driver == "cdi" && !in.cdi_directories.empty()) {
+      if (request.Count != 0) throw Error(Errc::invalid_argument, "unexpected count in CDI device request");
+      if (request.Options && !request.Options->empty())
+        throw Error(Errc::invalid_argument, "unexpected options in CDI device request");
+      runtime::inject_cdi_devices_blocking(spec, in.cdi_directories, words(request.DeviceIDs), facts);
+      continue;
+    }
+    std::vector<std::string> sets;
+    if (request.Capabilities)
+      for (const auto& set : *request.Capabilities) sets.push_back("[" + join(set, " ") + "]");
+    throw Error(Errc::internal, fmt::format("could not select device driver {} with capabilities: [{}]",
+                                            quote(request.Driver), join(sets, " ")));
+  }
+}
+
 }  // namespace
 
 ProcessPolicy process_policy(const model::HostConfig& host, const std::vector<runtime::Ulimit>& default_ulimits,
@@ -176,6 +211,7 @@ std::string build_spec_blocking(const SpecInputs& inputs, const runtime::HostFac
   set_namespaces(spec, inputs);
   set_limits(spec, inputs);
   set_mounts(spec, inputs, facts);
+  inject_devices(spec, inputs, facts);
   return runtime::render_oci_config(spec, facts);
 }
 

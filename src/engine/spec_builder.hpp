@@ -9,6 +9,7 @@
 #include "runtime/host_facts.hpp"
 #include "runtime/resources.hpp"
 #include "runtime/seccomp.hpp"
+#include "sys/id_mapping.hpp"
 #include "sys/paths.hpp"
 
 namespace gantry::engine {
@@ -23,17 +24,21 @@ struct SpecInputs {
   std::vector<volume::MountPoint> mounts;
   std::map<std::string, sys::Path> volume_paths;  // volume name to the directory to bind
   sys::Path rootfs;
-  sys::Path directory;          // the container's own, with hosts, hostname and resolv.conf
-  sys::Path files_directory;    // whose files are bound: the donor's for "container:"
-  bool own_files = true;        // false with the host's network and no files of ours
-  std::string netns_path;       // empty: the host's
-  bool shares_network = false;  // it is another container's, whose sysctls are set already
+  sys::Path directory;        // the container's own, with hosts, hostname and resolv.conf
+  sys::Path files_directory;  // whose files are bound: the donor's for "container:"
+  bool own_files = true;      // false with the host's network and no files of ours
+  std::string netns_path;     // empty: the host's
+  std::string userns_path;    // of the user namespace to live in; empty: the host's
+  sys::IdMapping id_mapping;
+  std::vector<std::string> link_env;  // what legacy links add to the environment
+  bool shares_network = false;        // it is another container's, whose sysctls are set already
   std::string hostname;
   std::int64_t pid_donor = 0;  // PidMode container:
   std::int64_t ipc_donor = 0;
   sys::Path shm_source;  // empty: a private tmpfs
   std::string init_path;
   std::string cgroups_path;
+  std::vector<std::string> cdi_directories;
   std::vector<runtime::Ulimit> default_ulimits;
   std::string daemon_seccomp_profile;  // JSON text; empty: built in
   bool daemon_seccomp_unconfined = false;

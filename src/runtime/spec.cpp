@@ -259,6 +259,19 @@ Object render_linux(const ContainerSpec& spec, const HostFacts& facts) {
   return out;
 }
 
+Object render_hooks(const std::vector<Hook>& hooks) {
+  Object out;
+  for (const Hook& hook : hooks) {
+    Object object{{"path", hook.path}};
+    if (!hook.args.empty()) object["args"] = render_list(hook.args);
+    if (!hook.env.empty()) object["env"] = render_list(hook.env);
+    if (hook.timeout > 0) object["timeout"] = hook.timeout;
+    if (!out.contains(hook.point)) out[hook.point] = Array{};
+    out[hook.point].as_array().push_back(std::move(object));
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string render_oci_config(const ContainerSpec& spec, const HostFacts& facts) {
@@ -270,6 +283,7 @@ std::string render_oci_config(const ContainerSpec& spec, const HostFacts& facts)
   if (spec.uts.kind == NamespaceChoice::Kind::fresh) config["hostname"] = spec.hostname;
   config["mounts"] = render_mounts(spec);
   if (!spec.annotations.empty()) config["annotations"] = render_map(spec.annotations);
+  if (!spec.hooks.empty()) config["hooks"] = render_hooks(spec.hooks);
   config["linux"] = render_linux(spec, facts);
   std::string text = json::render(config);
   // The filter is text already, 12 kB of it, shared by all containers: it is spliced in at the end of "linux", which

@@ -83,6 +83,15 @@ struct ConsoleSize {
   std::uint32_t width = 0;
 };
 
+/// A program that the runtime calls at a point of the container's life (runtime-spec, "POSIX-platform Hooks").
+struct Hook {
+  std::string point;  // "createRuntime", "prestart" …
+  std::string path;
+  std::vector<std::string> args;
+  std::vector<std::string> env;
+  std::int64_t timeout = 0;  // seconds; 0: none
+};
+
 /// Everything that a container's first process needs. Paths are absolute; nothing is left to be looked up.
 struct ContainerSpec {
   std::string id;
@@ -137,6 +146,7 @@ struct ContainerSpec {
   std::map<std::string, std::string> sysctls;  // the user's; they win over the default ones
   std::string cgroups_path;                    // "/docker/<id>", or "system.slice:docker:<id>" for systemd
   std::map<std::string, std::string> annotations;
+  std::vector<Hook> hooks;
 };
 
 /// The container's config.json. Requires args, rootfs and cgroups_path.

@@ -32,16 +32,6 @@ std::vector<sys::Xattr> allowed(std::vector<sys::Xattr> attributes) {
   return attributes;
 }
 
-TarEntry describe(const struct stat& st, std::string name) {
-  TarEntry entry;
-  entry.name = std::move(name);
-  entry.mode = st.st_mode & 07777;
-  entry.uid = st.st_uid;
-  entry.gid = st.st_gid;
-  entry.mtime = {st.st_mtim.tv_sec, 0};
-  return entry;
-}
-
 class Packer {
  public:
   Packer(const PackOptions& options, const ByteSink& sink) : options_(options), out_(sink) {}
@@ -59,6 +49,16 @@ class Packer {
   }
 
  private:
+  TarEntry describe(const struct stat& st, std::string name) const {
+    TarEntry entry;
+    entry.name = std::move(name);
+    entry.mode = st.st_mode & 07777;
+    entry.uid = options_.ids.container_uid(st.st_uid);
+    entry.gid = options_.ids.container_gid(st.st_gid);
+    entry.mtime = {st.st_mtim.tv_sec, 0};
+    return entry;
+  }
+
   void visit_children(int directory, const std::string& prefix, int depth) {
     if (depth > kDeepestWalk)
       throw Error(Errc::invalid_argument, fmt::format("{} is nested too deeply", shown_name(prefix)));

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "storage/byte_source.hpp"
+#include "sys/id_mapping.hpp"
 
 namespace gantry::storage {
 
@@ -18,6 +19,7 @@ struct PackOptions {
   /// relative, the directory itself has no entry. ".": "./", "./passwd".
   std::string prefix;
   bool follow_mounts = false;  // false: a mount point below is written as an empty directory
+  sys::IdMapping ids{};        // owners are written as a container with this mapping sees them
 };
 
 /// Writes what is open as `root` (a directory, or with O_PATH anything) as a tar to `sink`: names in byte order,

@@ -138,12 +138,13 @@ bool is_empty_directory(int directory) {
   return true;
 }
 
-void tar_path(int root, const std::string& path, const ByteSink& sink) {
+void tar_path(int root, const std::string& path, const ByteSink& sink, const sys::IdMapping& ids) {
   const sys::Fd fd = open_existing(root, path, O_PATH | O_NOFOLLOW);
   PackOptions options;
   options.prefix = last_component(path);
   if (options.prefix == "/" || options.prefix == "..") options.prefix = ".";
   options.follow_mounts = true;
+  options.ids = ids;
   pack(fd.get(), options, sink);
 }
 

@@ -47,8 +47,8 @@ bool copy_directory_preserving(int root, const std::string& path, int destinatio
 bool is_empty_directory(int directory);
 
 /// Writes the tar of `path` that GET /containers/{id}/archive sends: names begin with the last component of the path,
-/// or are "./…" for a path that ends in "/.".
-void tar_path(int root, const std::string& path, const ByteSink& sink);
+/// or are "./…" for a path that ends in "/.". Owners are written as a container with the mapping sees them.
+void tar_path(int root, const std::string& path, const ByteSink& sink, const sys::IdMapping& ids = {});
 /// Unpacks into the directory `path`: not_found if there is none, invalid_argument "extraction point is not a
 /// directory" if it is something else.
 UnpackResult untar_into(int root, const std::string& path, ByteSource& tar, const UnpackOptions& options);

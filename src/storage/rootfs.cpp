@@ -4,6 +4,7 @@
 #include <utility>
 
 #include <fcntl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,7 +34,30 @@ void unmount_completely(const sys::Path& place) {
   }
 }
 
+sys::Path views_of(const sys::Paths& paths, const std::string& id) { return paths.container_mounts() / id / "images"; }
+
+/// A mapped root is a stranger to the directories above the containers' root file systems.
+void require_search_permission(const sys::Path& path) {
+  for (sys::Path at = path; at.has_relative_path(); at = at.parent_path()) {
+    struct stat st{};
+    if (::stat(at.c_str(), &st) == 0 && (st.st_mode & S_IXOTH) == 0)
+      throw Error(Errc::unavailable,
+                  fmt::format("{} restricts access to the remapped root uid/gid; please fix by allowing 'o+x' "
+                              "permissions on existing directories",
+                              at.string()));
+  }
+}
+
+void remove_views(const sys::Path& views) {
+  sys::unmount_all(views);
+  struct stat st{};
+  if (::lstat(views.c_str(), &st) != 0) return;
+  for (const std::string& name : sys::list_directory(views)) (void)::rmdir((views / name).c_str());
+  (void)::rmdir(views.c_str());
+}
+
 void remove_mount_directory(const sys::Path& place) {
+  remove_views(place.parent_path() / "images");
   unmount_completely(place);
   for (const sys::Path& directory : {place, place.parent_path()})
     if (::rmdir(directory.c_str()) != 0 && errno != ENOENT && errno != ENOTEMPTY)
@@ -41,10 +65,14 @@ void remove_mount_directory(const sys::Path& place) {
 }
 
 /// The directories as one read-only tree. It is attached nowhere.
-sys::Fd open_merged(const sys::Paths& paths, const std::vector<sys::Path>& lower) {
-  if (lower.size() == 1) return sys::open_file(lower.front(), O_RDONLY | O_DIRECTORY);
+sys::Fd open_merged(const sys::Paths& paths, const std::vector<sys::Path>& lower, int lower_ids) {
+  if (lower.size() == 1) {
+    sys::Fd only = sys::open_file(lower.front(), O_RDONLY | O_DIRECTORY);
+    return lower_ids < 0 ? std::move(only) : sys::clone_mapped_mount(only.get(), lower_ids);
+  }
   sys::OverlaySpec spec;
   spec.lower = lower;
+  spec.lower_ids = lower_ids;
   const sys::Path scratch = paths.tmp() / ("view-" + random_id().substr(0, 16));
   sys::make_directories(scratch, 0700);
   sys::Fd merged = sys::open_overlay(spec, scratch);
@@ -77,7 +105,7 @@ Task<std::vector<Problem>> RootfsStore::recover(std::set<std::string> known) {
       if (known.contains(id)) continue;
       const bool mounted = sys::is_mount_point(paths.rootfs(id));
       if (mounted) problems.push_back({"mount " + paths.rootfs(id).string(), "belongs to no container", "unmounted"});
-      unmount_completely(paths.rootfs(id));
+      sys::unmount_all(paths.container_mounts() / id);
       sys::remove_tree(paths.container_mounts() / id);
     }
     for (const std::string& id : sys::list_directory(paths.containers())) {
@@ -89,14 +117,64 @@ Task<std::vector<Problem>> RootfsStore::recover(std::set<std::string> known) {
   });
 }
 
+void RootfsStore::set_id_mapping(const ContainerId& id, sys::IdMapping mapping) {
+  if (mapping.empty()) id_mappings_.erase(id.str());
+  else id_mappings_[id.str()] = std::move(mapping);
+}
+
+const sys::IdMapping& RootfsStore::id_mapping(const ContainerId& id) const {
+  static const sys::IdMapping none;
+  const auto found = id_mappings_.find(id.str());
+  return found == id_mappings_.end() ? none : found->second;
+}
+
+Task<RootfsStore::SharedFd> RootfsStore::user_namespace(ContainerId id) {
+  const sys::IdMapping ids = id_mapping(id);
+  if (ids.empty()) co_return nullptr;
+  for (const auto& [mapping, made] : user_namespaces_)
+    if (mapping == ids) co_return made;
+  SharedFd made =
+      co_await lanes_.quick.run([ids] { return std::make_shared<const sys::Fd>(sys::make_user_namespace(ids)); });
+  user_namespaces_.emplace_back(ids, made);
+  co_return made;
+}
+
+Task<void> RootfsStore::require_id_mapping(sys::IdMapping mapping) {
+  co_await lanes_.quick.run([paths = paths_, mapping] {
+    require_search_permission(paths.container_mounts());
+    const sys::Path scratch = paths.tmp() / ("mapped-" + random_id().substr(0, 16));
+    struct Remove {
+      const sys::Path& path;
+      ~Remove() { sys::remove_tree(path); }
+    } remove{scratch};
+    sys::OverlaySpec spec;
+    for (const char* name : {"a", "b"}) {
+      sys::make_directories(scratch / name, 0755);
+      spec.lower.push_back(scratch / name);
+    }
+    try {
+      const sys::Fd ids = sys::make_user_namespace(mapping);
+      spec.lower_ids = ids.get();
+      const sys::Fd mounted = sys::open_overlay(spec, scratch);
+    } catch (const Error& e) {
+      throw Error(Errc::unavailable,
+                  fmt::format("userns-remap needs Linux 6.15 or newer and a data root on a file system with mapped "
+                              "mounts, such as ext4, xfs or btrfs: {}",
+                              e.message()));
+    }
+  });
+}
+
 Task<void> RootfsStore::create(ContainerId id) {
-  co_await lanes_.quick.run([paths = paths_, id] {
+  co_await lanes_.quick.run([paths = paths_, id, ids = id_mapping(id)] {
     sys::make_directories(paths.container(id.str()), 0700);
     // The upper directory's own looks are those of "/" in the container.
     sys::make_directories(upper_of(paths, id.str()), 0755);
     FAILPOINT("rootfs.create.after_upper");
     sys::make_directories(work_of(paths, id.str()), 0700);
     if (::chmod(upper_of(paths, id.str()).c_str(), 0755) != 0) throw Error::from_errno(errno, "chmod");
+    if (!ids.empty() && ::lchown(upper_of(paths, id.str()).c_str(), ids.host_uid(0), ids.host_gid(0)) != 0)
+      throw Error::from_errno(errno, "chown");
   });
 }
 
@@ -114,7 +192,9 @@ Task<sys::Path> RootfsStore::mount_now(ContainerId id, std::string chain, bool* 
   spec.upper = upper_of(paths_, id.str());
   spec.work = work_of(paths_, id.str());
   const sys::Path place = paths_.rootfs(id.str());
-  *was_mounted = co_await lanes_.quick.run([place, spec = std::move(spec)] {
+  const SharedFd ids = co_await user_namespace(id);
+  if (ids) spec.lower_ids = ids->get();
+  *was_mounted = co_await lanes_.quick.run([place, ids, spec = std::move(spec)] {
     if (sys::is_mount_point(place)) return true;
     sys::make_directories(place, 0755);
     sys::mount_overlay(spec, place);
@@ -133,9 +213,36 @@ Task<sys::Path> RootfsStore::mount(ContainerId id, std::string chain) {
   co_return place;
 }
 
+sys::Path RootfsStore::view(const ContainerId& id, unsigned number) const {
+  return views_of(paths_, id.str()) / std::to_string(number);
+}
+
+Task<sys::Path> RootfsStore::mount_view(ContainerId id, unsigned number, std::string chain) {
+  const auto state = mount_state(id);
+  const auto turn = co_await state->order.lock("rootfs.mount_view");
+  std::vector<sys::Path> lower;
+  for (const Layer& layer : layers_.get_chain(chain)) lower.push_back(layers_.directory(layer.chain_id));
+  const SharedFd ids = co_await user_namespace(id);
+  const sys::Path place = view(id, number);
+  co_await lanes_.quick.run([place, ids, lower = std::move(lower), paths = paths_] {
+    if (sys::is_mount_point(place)) return;
+    sys::make_directories(place.parent_path(), 0711);
+    sys::make_directories(place, 0755);
+    if (lower.empty()) return;  // an image without layers is an empty directory
+    sys::Fd tree = open_merged(paths, lower, ids ? ids->get() : -1);
+    // One layer, as it lies on disk: a mount of its own is made of it. Everything else is one already.
+    if (lower.size() == 1 && !ids) tree = sys::clone_mount(tree.get(), false);
+    sys::set_mount_attributes(tree.get(), MOUNT_ATTR_RDONLY, 0, MS_PRIVATE, false);
+    sys::attach_mount(tree.get(), place);
+    FAILPOINT("rootfs.view.after_mount");
+  });
+  co_return place;
+}
+
 Task<void> RootfsStore::unmount(ContainerId id) {
   const auto state = mount_state(id);
   const auto turn = co_await state->order.lock("rootfs.unmount");
+  co_await lanes_.quick.run([views = views_of(paths_, id.str())] { remove_views(views); });
   state->unmount_at_end = state->holds > 0;
   if (state->unmount_at_end) co_return;
   co_await lanes_.quick.run([place = paths_.rootfs(id.str())] { unmount_completely(place); });
@@ -165,6 +272,7 @@ bool RootfsStore::is_mounted_blocking(const ContainerId& id) const {
 
 Task<std::uint64_t> RootfsStore::remove(ContainerId id) {
   mount_state(id)->removed = true;
+  id_mappings_.erase(id.str());
   co_return co_await lanes_.bulk.run([paths = paths_, id] {
     remove_mount_directory(paths.rootfs(id.str()));
     FAILPOINT("rootfs.remove.after_unmount");
@@ -183,15 +291,17 @@ Task<std::uint64_t> RootfsStore::upper_size(ContainerId id) {
 
 Task<std::vector<Change>> RootfsStore::changes(ContainerId id, std::string chain) {
   auto lower = layers_.lower_directories(chain);
-  co_return co_await lanes_.bulk.run([paths = paths_, upper = upper_of(paths_, id.str()), lower = std::move(lower)] {
-    const sys::Fd below = open_merged(paths, lower);
-    const sys::Fd above = sys::open_file(upper, O_RDONLY | O_DIRECTORY);
-    return list_changes(above.get(), below.get());
-  });
+  const SharedFd ids = co_await user_namespace(id);
+  co_return co_await lanes_.bulk.run(
+      [paths = paths_, upper = upper_of(paths_, id.str()), lower = std::move(lower), ids] {
+        const sys::Fd below = open_merged(paths, lower, ids ? ids->get() : -1);
+        const sys::Fd above = sys::open_file(upper, O_RDONLY | O_DIRECTORY);
+        return list_changes(above.get(), below.get());
+      });
 }
 
 /// Packs into the channel; its end, or what went wrong, goes there too.
-Task<void> RootfsStore::pack_directory(MountStatePtr state, sys::Path directory, PackMode mode,
+Task<void> RootfsStore::pack_directory(MountStatePtr state, sys::Path directory, PackMode mode, sys::IdMapping ids,
                                        std::shared_ptr<ByteChannel> channel) {
   if (packings_ >= kMostPackings)
     throw Error(Errc::unavailable, fmt::format("{} file systems of containers are being read, which is the limit: wait "
@@ -203,10 +313,11 @@ Task<void> RootfsStore::pack_directory(MountStatePtr state, sys::Path directory,
     ~Counted() { --count; }
   } counted{packings_};
   async::Lane lane("pack", 1);
-  co_await lane.run([state, directory, mode, channel] {
+  co_await lane.run([state, directory, mode, ids, channel] {
     const sys::Fd root = sys::open_file(directory, O_RDONLY | O_DIRECTORY);
     PackOptions options;
     options.mode = mode;
+    options.ids = ids;
     pack(root.get(), options, [&channel](std::string_view bytes) { channel->write_blocking(bytes); });
     if (state->removed) throw Error(Errc::conflict, "the container was removed while its files were read");
     channel->close();
@@ -215,7 +326,7 @@ Task<void> RootfsStore::pack_directory(MountStatePtr state, sys::Path directory,
 
 Task<void> RootfsStore::pack_changes(ContainerId id, std::shared_ptr<ByteChannel> channel) {
   try {
-    co_await pack_directory(mount_state(id), upper_of(paths_, id.str()), PackMode::layer, channel);
+    co_await pack_directory(mount_state(id), upper_of(paths_, id.str()), PackMode::layer, id_mapping(id), channel);
   } catch (const std::exception&) {
     channel->fail(std::current_exception());
     throw;
@@ -230,7 +341,7 @@ Task<void> RootfsStore::pack_rootfs(ContainerId id, std::string chain, std::shar
   try {
     const sys::Path place = co_await hold(id, std::move(chain));
     held = true;
-    co_await pack_directory(mount_state(id), place, PackMode::tree, channel);
+    co_await pack_directory(mount_state(id), place, PackMode::tree, id_mapping(id), channel);
   } catch (const std::exception&) {
     failure = std::current_exception();
     channel->fail(failure);

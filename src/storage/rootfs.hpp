@@ -6,6 +6,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "async/lanes.hpp"
@@ -16,6 +17,7 @@
 #include "storage/changes.hpp"
 #include "storage/layer_store.hpp"
 #include "storage/pack.hpp"
+#include "sys/id_mapping.hpp"
 #include "sys/paths.hpp"
 
 namespace gantry::storage {
@@ -44,6 +46,10 @@ struct StorageFacts {
 ///
 ///   <data-root>/containers/<id>/{upper,work}     durable: the container's changes
 ///   <exec-root>/containers/<id>/rootfs           derived: the merged mount
+///   <exec-root>/containers/<id>/images/<number>  derived: images that are mounted into it
+///
+/// With an id mapping the layers are mapped when they are mounted, so all containers share them; what a container
+/// writes belongs on disk to the host's ids, and is translated back where it leaves as an archive or a layer.
 ///
 /// The owner writes the container's row before create() and deletes it after remove(). All verbs are idempotent.
 class RootfsStore {
@@ -57,13 +63,25 @@ class RootfsStore {
   /// before anything else here. Directories of `known` ones stay, and so do their mounts. Returns what was found.
   Task<std::vector<Problem>> recover(std::set<std::string> known);
 
+  /// Whose ids the container's files have. To be called before anything else for a container that has a mapping.
+  void set_id_mapping(const ContainerId& id, sys::IdMapping mapping);
+  const sys::IdMapping& id_mapping(const ContainerId& id) const;
+  /// Whether mapped layers can be mounted here: a kernel from 6.15, and a file system that allows mapped mounts. Throws
+  /// unavailable, saying what is missing.
+  Task<void> require_id_mapping(sys::IdMapping mapping);
+
   /// Makes the upper and work directories.
   Task<void> create(ContainerId id);
   /// Mounts the merged tree on top of `chain` (empty: no layers) and returns where. A mount that is there is kept.
   /// Throws not_found if a layer is not ready.
   Task<sys::Path> mount(ContainerId id, std::string chain);
-  /// Detaches the merged tree; processes that still use it keep it until they end. Nothing mounted is fine. While it
-  /// is held, this happens when the last hold is given back.
+  /// Mounts the files of an image, read-only, for a container, and returns where: the layers of `chain` and nothing
+  /// else. `number` tells several of one container apart. Goes with unmount().
+  Task<sys::Path> mount_view(ContainerId id, unsigned number, std::string chain);
+  /// Where mount_view() puts it.
+  sys::Path view(const ContainerId& id, unsigned number) const;
+  /// Detaches the merged tree and the views; processes that still use it keep it until they end. Nothing mounted is
+  /// fine. While it is held, this happens when the last hold is given back.
   Task<void> unmount(ContainerId id);
   /// As mount(), for work in the files of a container that may start and end meanwhile: the kernel must never see two
   /// writable overlays on one upper directory, so the mount stays until every hold is given back. Each hold() that
@@ -99,14 +117,19 @@ class RootfsStore {
   };
   using MountStatePtr = std::shared_ptr<MountState>;
   MountStatePtr mount_state(const ContainerId& id);
+  using SharedFd = std::shared_ptr<const sys::Fd>;
+  /// A user namespace for mapped mounts; nullptr without a mapping.
+  Task<SharedFd> user_namespace(ContainerId id);
   Task<sys::Path> mount_now(ContainerId id, std::string chain, bool* was_mounted);
-  Task<void> pack_directory(MountStatePtr state, sys::Path directory, PackMode mode,
+  Task<void> pack_directory(MountStatePtr state, sys::Path directory, PackMode mode, sys::IdMapping ids,
                             std::shared_ptr<ByteChannel> channel);
 
   async::Lanes& lanes_;
   const LayerStore& layers_;
   const sys::Paths paths_;
   std::map<std::string, MountStatePtr> mount_states_;  // of containers that something is done to
+  std::map<std::string, sys::IdMapping> id_mappings_;  // by container
+  std::vector<std::pair<sys::IdMapping, SharedFd>> user_namespaces_;
   unsigned packings_ = 0;
 };
 

@@ -77,6 +77,8 @@ int TreeWriter::make_missing_directory(const std::string& path, int links_left) 
   if (::mkdirat(parent, base.c_str(), 0755) == 0) {
     sys::Fd made = open_subdirectory(parent, base.c_str());
     if (::fchmod(made.get(), 0755) != 0) fail_errno(errno, "chmod", path);
+    if (!options_.ids.empty() && ::fchown(made.get(), options_.ids.host_uid(0), options_.ids.host_gid(0)) != 0)
+      fail_errno(errno, "chown", path);
     ++result_.entries;
     if (result_.implicit.size() < kImplicitDirectories) result_.implicit.push_back(path);
     return remember(path, std::move(made));

@@ -54,8 +54,8 @@ class TreeWriter {
   Cleared clear(int parent, const std::string& base, const std::string& path, bool for_directory);
   void set_owner_and_mode(int fd, const Metadata& metadata);
   void set_xattrs(int directory, const std::string& base, int fd, const Metadata& metadata);
-  uid_t owner(const Metadata& metadata) const { return options_.uid.value_or(metadata.uid); }
-  gid_t group(const Metadata& metadata) const { return options_.gid.value_or(metadata.gid); }
+  uid_t owner(const Metadata& metadata) const { return options_.ids.host_uid(options_.uid.value_or(metadata.uid)); }
+  gid_t group(const Metadata& metadata) const { return options_.ids.host_gid(options_.gid.value_or(metadata.gid)); }
 
   const int root_;
   const UnpackOptions options_;

@@ -9,6 +9,7 @@
 
 #include "storage/budget.hpp"
 #include "storage/byte_source.hpp"
+#include "sys/id_mapping.hpp"
 
 namespace gantry::storage {
 
@@ -28,6 +29,8 @@ struct UnpackOptions {
   /// Everything belongs to this user and group instead of the ones in the tar.
   std::optional<uid_t> uid;
   std::optional<gid_t> gid;
+  /// The owners above and those in the tar are a container's with this mapping.
+  sys::IdMapping ids{};
 };
 
 struct UnpackResult {

@@ -100,11 +100,19 @@ constexpr const char* kOverlayOptions[][2] = {{"redirect_dir", "nofollow"}, {"me
 /// the new interface, and at one page together in the old one.
 struct OverlayDirectories {
   explicit OverlayDirectories(const OverlaySpec& spec) {
-    for (const Path& path : spec.lower) lower.push_back(open_file(path, O_RDONLY | O_DIRECTORY));
+    for (const Path& path : spec.lower) {
+      lower.push_back(open_file(path, O_RDONLY | O_DIRECTORY));
+      if (spec.lower_ids < 0) continue;
+      mapped.push_back(clone_mapped_mount(lower.back().get(), spec.lower_ids));
+      // Overlayfs takes no O_PATH descriptors.
+      lower.back() = Fd(::openat(mapped.back().get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+      if (!lower.back()) throw Error::from_errno(errno, "open " + path.string());
+    }
     if (spec.upper.empty()) return;
     upper = open_file(spec.upper, O_RDONLY | O_DIRECTORY);
     work = open_file(spec.work, O_RDONLY | O_DIRECTORY);
   }
+  std::vector<Fd> mapped;  // keeps the mounts that `lower` is open in
   std::vector<Fd> lower;
   Fd upper;
   Fd work;
@@ -199,6 +207,16 @@ Fd clone_mount(int source, bool recursive) {
   Fd tree(::open_tree(source, "", flags));
   if (!tree) throw Error::from_errno(errno, "clone mount");
   return tree;
+}
+
+Fd clone_mapped_mount(int source, int user_namespace) {
+  Fd mount = clone_mount(source, false);
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_IDMAP;
+  attributes.userns_fd = static_cast<std::uint64_t>(user_namespace);
+  if (::mount_setattr(mount.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0)
+    throw Error::from_errno(errno, "map the owners of a mount (does this file system allow idmapped mounts?)");
+  return mount;
 }
 
 void set_mount_attributes(int mount, std::uint64_t set, std::uint64_t clear, std::uint64_t propagation,

@@ -36,6 +36,9 @@ struct OverlaySpec {
   std::vector<Path> lower;  // topmost first, at least one; the kernel takes up to 500
   Path upper;               // empty: read-only, and then at least two lower directories
   Path work;
+  /// A user namespace in whose ids the lower directories' owners are to be read; -1: as they are. The upper directory
+  /// keeps its own. Needs Linux 6.15: layers that are mounted nowhere.
+  int lower_ids = -1;
   /// Give the options to mount(2) as kernels before 6.13 need it. Chosen by itself; set in tests.
   bool classic = false;
 };
@@ -57,6 +60,9 @@ bool overlay_takes_descriptors();
 Fd make_mount(const std::string& filesystem, const std::vector<std::string>& options, std::uint64_t attributes = 0);
 /// A detached copy of the mount at what is open as `source`, with everything below it if `recursive`.
 Fd clone_mount(int source, bool recursive);
+/// A detached clone of the mount at what is open as `source`, in which files belong to who their owners' numbers are in
+/// the user namespace: what is 0 on disk is the namespace's root. Source: mount_setattr(2), MOUNT_ATTR_IDMAP.
+Fd clone_mapped_mount(int source, int user_namespace);
 /// Sets and clears MOUNT_ATTR_ flags; `propagation` is MS_PRIVATE and the like, or 0.
 void set_mount_attributes(int mount, std::uint64_t set, std::uint64_t clear, std::uint64_t propagation, bool recursive);
 /// Attaches a detached mount at what is open as `target`. Both must be directories, or neither.

@@ -11,7 +11,8 @@ namespace gantry::sys {
 
 /// Makes a network namespace, bind-mounts it on `path` (made as an empty file, mode 0444), and runs `inside` in it.
 /// If `inside` throws, everything is taken back and the error goes on. Blocks  about half a millisecond.
-void create_netns(const Path& path, const std::function<void()>& inside);
+/// With `user_namespace` (a bind mount of one) the new namespace belongs to it: its root may do there what root may.
+void create_netns(const Path& path, const std::function<void()>& inside, const Path& user_namespace = {});
 
 /// Runs `inside` in the network namespace that `path` names (a bind mount, or /proc/<pid>/ns/net).
 void enter_netns(const Path& path, const std::function<void()>& inside);

@@ -11,6 +11,8 @@ namespace gantry::sys {
 ///   <data-root>/                        survives a reboot
 ///     state.db                          rows: the only truth
 ///     content/blobs/sha256/<digest>     compressed layers, configs, manifests, exactly as they came
+///     content/partial/<digest>          blobs whose download a daemon's end interrupted
+///     quarantine/                       what was found damaged
 ///     layers/<chain-id>/diff            an unpacked layer: a cache of a blob
 ///     containers/<id>/                  upper, work, hosts, hostname, resolv.conf, <id>-json.log
 ///     volumes/<name>/_data
@@ -19,6 +21,7 @@ namespace gantry::sys {
 ///     shims/<id>/                       socket, bundle, exit status, shim's own log
 ///     containers/<id>/rootfs            the merged mount
 ///     netns/<id>                        bind-mounted network namespaces
+///     userns/<id>                       bind-mounted user namespaces of containers that are being started
 ///     names/{networks,containers}/<id>  what the shims' name servers answer from
 struct Paths {
   Path data_root = "/var/lib/gantry";
@@ -26,6 +29,8 @@ struct Paths {
 
   Path database() const { return data_root / "state.db"; }
   Path blobs() const { return data_root / "content/blobs/sha256"; }
+  Path partial_blobs() const { return data_root / "content/partial"; }
+  Path quarantine() const { return data_root / "quarantine"; }
   Path layers() const { return data_root / "layers"; }
   Path layer(const std::string& chain_hex) const { return layers() / chain_hex; }
   Path containers() const { return data_root / "containers"; }
@@ -39,6 +44,7 @@ struct Paths {
   Path container_mounts() const { return exec_root / "containers"; }
   Path rootfs(const std::string& id) const { return container_mounts() / id / "rootfs"; }
   Path netns() const { return exec_root / "netns"; }
+  Path userns() const { return exec_root / "userns"; }
   Path names() const { return exec_root / "names"; }
 };
 

@@ -138,7 +138,7 @@ void read_image(const MountRequest& request, MountPoint& out) {
   if (request.tmpfs) extra_field(request, "TmpfsOptions");
   if (request.source.empty()) missing_field(request, "Source");
   out.type = MountType::image;
-  out.source = request.source;
+  out.name = request.source;
   out.rw = false;  // an image is shared by everything that is made from it
   if (!request.image) return;
   check_subpath(request, request.image->subpath, false);

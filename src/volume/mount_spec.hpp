@@ -67,8 +67,8 @@ struct MountPoint {
 
   MountType type = MountType::volume;
   Origin origin = Origin::binds;
-  std::string name;         // volume: its name; empty until an anonymous one is made
-  std::string source;       // bind: the host's path. volume: set when it is made. image: the reference
+  std::string name;         // volume: its name; empty until an anonymous one is made. image: as it was asked for
+  std::string source;       // bind: the host's path. volume: set when it is made. image: where it is mounted
   std::string destination;  // absolute and clean
   std::string driver;       // volume: "local"; empty: not chosen yet
   std::string mode;         // the options of a `-v` as written ("ro,z"); "z" for a volume without any
@@ -83,6 +83,9 @@ struct MountPoint {
   std::map<std::string, std::string> labels;          // volume: for its creation
   std::map<std::string, std::string> driver_options;  // volume: for its creation
   std::vector<std::string> tmpfs_options;             // tmpfs: as mount(8) spells them, without Docker's defaults
+
+  std::string image_id;  // image: found when the container is made
+  std::string chain_id;  // image: its layers
 
   /// An anonymous volume: removed together with its container on `rm -v`.
   bool anonymous = false;

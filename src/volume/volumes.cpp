@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <fmt/format.h>
 
@@ -53,13 +54,15 @@ bool is_mounted_blocking(const sys::Path& target) {
 
 }  // namespace
 
-bool make_volume_directory_blocking(const sys::Path& volumes, const std::string& name) {
+bool make_volume_directory_blocking(const sys::Path& volumes, const std::string& name, DirectoryOwner owner) {
   struct stat st{};
   const sys::Path data = volumes / name / "_data";
   if (::lstat(data.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) return false;
   sys::make_directories(volumes, 0701);
   sys::make_directories(volumes / name, 0701);
   sys::make_directories(data, 0755);
+  if ((owner.uid != 0 || owner.gid != 0) && ::lchown(data.c_str(), owner.uid, owner.gid) != 0)
+    throw Error::from_errno(errno, "chown " + data.string());
   return true;
 }
 
@@ -114,6 +117,8 @@ Volumes::Volumes(sys::Paths paths, db::Db& db, async::Lanes& lanes, Notify notif
     : state_(std::make_unique<State>(std::move(paths), db, lanes, std::move(notify))) {}
 Volumes::~Volumes() = default;
 
+void Volumes::set_owner(std::uint32_t uid, std::uint32_t gid) { state_->owner = {uid, gid}; }
+
 Task<Volume> Volumes::create(CreateVolume request) {
   if (!request.driver.empty() && request.driver != "local") throw no_such_driver(request.driver);
   std::string name = request.name;
@@ -146,7 +151,9 @@ Task<Volume> Volumes::State::create_locked(std::string name, CreateVolume reques
   std::exception_ptr failure;
   try {
     FAILPOINT("volume.create.after_row");
-    co_await lanes.quick.run([volumes = paths.volumes(), name] { make_volume_directory_blocking(volumes, name); });
+    co_await lanes.quick.run([volumes = paths.volumes(), name, made_for = owner] {
+      make_volume_directory_blocking(volumes, name, made_for);
+    });
     FAILPOINT("volume.create.after_directory");
   } catch (const Error&) {
     failure = std::current_exception();
@@ -293,13 +300,13 @@ Task<void> Volumes::release_all(std::string container) {
   for (auto& [name, entry] : state_->entries) entry.users.erase(container);
 }
 
-Task<sys::Path> Volumes::mount(std::string container, std::string name, bool read_write) {
+Task<sys::Path> Volumes::mount(std::string container, std::string name, VolumeUse use) {
   auto held = co_await state_->lock(name, "mount");
   const Volume volume = state_->get(name).volume;
   const sys::Path target = volume.mountpoint;
-  co_await state_->lanes.quick.run([volumes = state_->paths.volumes(), name] {
+  co_await state_->lanes.quick.run([volumes = state_->paths.volumes(), name, owner = state_->owner] {
     // Somebody may have deleted it behind our back; an empty volume is better than no container.
-    make_volume_directory_blocking(volumes, name);
+    make_volume_directory_blocking(volumes, name, owner);
   });
   if (volume.has_backing_mount()) {
     const LocalMount wanted = parse_local_options(volume.options);
@@ -313,28 +320,32 @@ Task<sys::Path> Volumes::mount(std::string container, std::string name, bool rea
       throw;
     }
   }
-  State::Entry& entry = state_->get(name);
-  if (entry.mounted.insert(container).second)
+  ++state_->get(name).mounted[container];
+  if (use.announce)
     state_->publish(
-        {.action = "mount", .name = name, .driver = volume.driver, .container = container, .read_write = read_write});
+        {.action = "mount", .name = name, .driver = volume.driver, .container = container, .use = std::move(use)});
   co_return target;
 }
 
-Task<void> Volumes::unmount(std::string container, std::string name) {
+Task<void> Volumes::unmount(std::string container, std::string name, bool announce) {
   auto held = co_await state_->lock(name, "unmount");
   const auto found = state_->entries.find(name);
-  if (found == state_->entries.end() || found->second.mounted.erase(container) == 0) co_return;
+  if (found == state_->entries.end()) co_return;
+  const auto uses = found->second.mounted.find(container);
+  if (uses == found->second.mounted.end()) co_return;
+  if (--uses->second == 0) found->second.mounted.erase(uses);
   const Volume volume = found->second.volume;
   if (found->second.mounted.empty() && volume.has_backing_mount())
     co_await async::shielded(
         state_->lanes.quick.run([target = sys::Path(volume.mountpoint)] { unmount_blocking(target); }));
-  state_->publish({.action = "unmount", .name = name, .driver = volume.driver, .container = container});
+  if (announce) state_->publish({.action = "unmount", .name = name, .driver = volume.driver, .container = container});
 }
 
 Task<void> Volumes::unmount_all(std::string container) {
   std::vector<std::string> names;
   for (const auto& [name, entry] : state_->entries)
-    if (entry.mounted.contains(container)) names.push_back(name);
+    if (const auto uses = entry.mounted.find(container); uses != entry.mounted.end())
+      names.insert(names.end(), uses->second, name);
   for (const std::string& name : names) co_await unmount(container, name);
 }
 

@@ -61,6 +61,14 @@ struct RecoverReport {
   std::vector<std::string> quarantined;  // volumes whose record cannot be read
 };
 
+/// How a container uses a volume, for the event. `announce` false: no event, because nobody asked for this use.
+struct VolumeUse {
+  bool read_write = true;
+  std::string destination{};
+  std::string propagation{};
+  bool announce = true;
+};
+
 /// Told of each change, on the loop. `action`: create, mount, unmount, destroy, prune. `container` is the user of a
 /// mount or unmount; `reclaimed` counts for prune only, which has no name.
 struct VolumeEvent {
@@ -68,7 +76,7 @@ struct VolumeEvent {
   std::string name;
   std::string driver;
   std::string container;
-  bool read_write = true;
+  VolumeUse use{};
   std::uint64_t reclaimed = 0;
 };
 
@@ -85,6 +93,8 @@ class Volumes {
   Volumes(const Volumes&) = delete;
   Volumes& operator=(const Volumes&) = delete;
 
+  /// Who the directories of new volumes belong to: root of the containers, where that is not the host's.
+  void set_owner(std::uint32_t uid, std::uint32_t gid);
   /// Reads the rows, makes missing directories, sweeps what a crash left. Never prevents the start: what cannot be
   /// read is quarantined and reported. Idempotent.
   Task<RecoverReport> recover();
@@ -115,10 +125,12 @@ class Volumes {
   Task<void> release_all(std::string container);
 
   /// Makes the volume usable by a running container, mounting what its options name, and returns its directory.
-  /// Idempotent per container. Throws not_found; internal with mount(2)'s reason.
-  Task<sys::Path> mount(std::string container, std::string name, bool read_write = true);
-  /// Takes it back; the last user's leaving unmounts. What is not there is fine.
-  Task<void> unmount(std::string container, std::string name);
+  /// A container may use it at several places: each mount() takes one unmount(). Throws not_found; internal with
+  /// mount(2)'s reason.
+  Task<sys::Path> mount(std::string container, std::string name, VolumeUse use = {});
+  /// Takes one use back; the last user's leaving unmounts. What is not there is fine.
+  Task<void> unmount(std::string container, std::string name, bool announce = true);
+  /// Takes all uses back.
   Task<void> unmount_all(std::string container);
 
   /// The volume will not be filled from an image any more.

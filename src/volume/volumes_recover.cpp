@@ -93,9 +93,10 @@ Task<RecoverReport> Volumes::recover() {
   }
   for (const Volume& volume : list()) {
     try {
-      const bool made = co_await state_->lanes.quick.run([volumes = state_->paths.volumes(), name = volume.name] {
-        return make_volume_directory_blocking(volumes, name);
-      });
+      const bool made = co_await state_->lanes.quick.run(
+          [volumes = state_->paths.volumes(), name = volume.name, owner = state_->owner] {
+            return make_volume_directory_blocking(volumes, name, owner);
+          });
       if (made && volume.populated)
         report.messages.push_back(fmt::format("volume {} had lost its directory: it is empty now", volume.name));
     } catch (const Error& e) {

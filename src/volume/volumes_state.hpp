@@ -12,12 +12,17 @@
 
 namespace gantry::volume {
 
+struct DirectoryOwner {
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+};
+
 /// What Volumes knows. Changed on the loop thread only; the rows say the same.
 struct Volumes::State {
   struct Entry {
     Volume volume;
-    std::set<std::string> users;    // containers that refer to it
-    std::set<std::string> mounted;  // containers that run with it
+    std::set<std::string> users;              // containers that refer to it
+    std::map<std::string, unsigned> mounted;  // containers that run with it, and at how many places
   };
   /// Orders the verbs of one name, also before the volume exists and after it is gone.
   struct NameLock {
@@ -37,6 +42,7 @@ struct Volumes::State {
   std::map<std::string, std::string, std::less<>> quarantined;  // name → why its record cannot be read
   std::map<std::string, std::weak_ptr<async::Mutex>, std::less<>> locks;
   bool pruning = false;
+  DirectoryOwner owner;
 
   Task<NameLock> lock(std::string name, std::string verb);
   /// Throws not_found.
@@ -55,7 +61,7 @@ struct Volumes::State {
 };
 
 /// Makes `<volumes>/<name>/_data` where it is missing. Returns whether it made it. Blocks on the disk.
-bool make_volume_directory_blocking(const sys::Path& volumes, const std::string& name);
+bool make_volume_directory_blocking(const sys::Path& volumes, const std::string& name, DirectoryOwner owner);
 /// Throws invalid_argument unless the name can be one of a volume.
 void validate_volume_name(std::string_view name);
 
