@@ -17,7 +17,7 @@ RULES = [
     (r"^using namespace (?!std::|boost::asio::experimental)", r"^$", "no using-directive at file scope"),
     (r"catch \(\.\.\.\)", r"async/|api/connection\.cpp$|engine/supervisor|main\.cpp$|app\.cpp$",
      "catch Error, look at its code, rethrow the rest"),
-    (r"co_spawn\([^;]*\[&", r"_test\.cpp$|app\.cpp$", "a coroutine outlives the references that [&] takes"),
+    (r"co_spawn\([^;]*\[&", r"_(test|fuzz)\.cpp$|app\.cpp$", "a coroutine outlives the references that [&] takes"),
     (r"co_await [\w.>:-]+\(\s*\{", r"_test\.cpp$", "name the struct first: g++ 12 frees a braced temporary twice"),
     (r"\bdup\(", r"^$", "F_DUPFD_CLOEXEC: every descriptor is close-on-exec from birth"),
 ]

@@ -33,11 +33,14 @@ Object render_manifest_summary(const image::ManifestSummary& m) {
              {"Descriptor", descriptor_json(m.descriptor)},
              {"Available", m.available},
              {"Size", Object{{"Content", m.content_size}, {"Total", m.content_size + m.unpacked_size}}},
-             {"Kind", m.attestation ? "attestation" : "image"}};
+             {"Kind", m.attestation ? "attestation"
+                      : m.unknown   ? "unknown"
+                                    : "image"}};
   if (m.attestation) {
     out.emplace("AttestationData", Object{{"For", m.attestation_for}});
     return out;
   }
+  if (m.unknown) return out;
   out.emplace("ImageData", Object{{"Platform", platform_json(m.platform)},
                                   {"Size", Object{{"Unpacked", m.unpacked_size}}},
                                   {"Containers", strings(m.containers)}});
@@ -125,7 +128,7 @@ Object render_image(const image::Image& image, const std::optional<std::vector<i
   if (!terse || !image.author.empty()) out.emplace("Author", image.author);
   if (version < kNoContainerConfig) {
     out.emplace("Container", "");
-    out.emplace("ContainerConfig", nullptr);
+    out.emplace("ContainerConfig", model::encode(model::ContainerConfig{}));
   }
   out.emplace("Config", render_config(image.config, version));
   out.emplace("Architecture", image.platform.architecture);
@@ -164,8 +167,32 @@ Array render_removed(const std::vector<image::Removed>& removed) {
   return out;
 }
 
+Array render_statements(const std::vector<image::Statement>& statements) {
+  Array out;
+  for (const image::Statement& s : statements) {
+    Object item{{"Descriptor", descriptor_json(s.descriptor)}, {"PredicateType", s.predicate_type}};
+    if (!s.text.empty()) item.emplace("Statement", json::parse(s.text));
+    out.push_back(std::move(item));
+  }
+  return out;
+}
+
 image::Platform parse_platform_parameter(const std::string& text) {
+  return parse_platform_parameter(json::parse(text));
+}
+
+std::vector<image::Platform> parse_platforms_parameter(const std::string& text) {
   const Value value = json::parse(text);
+  std::vector<image::Platform> out;
+  if (!value.is_array()) {
+    out.push_back(parse_platform_parameter(value));
+    return out;
+  }
+  for (const Value& item : value.get_array()) out.push_back(parse_platform_parameter(item));
+  return out;
+}
+
+image::Platform parse_platform_parameter(const Value& value) {
   if (!value.is_object()) throw Error(Errc::invalid_argument, "invalid platform: expected a JSON object");
   image::Platform out;
   const auto read = [&](const char* key, std::string& to) {

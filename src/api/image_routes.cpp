@@ -1,5 +1,7 @@
 #include "api/image_routes.hpp"
 
+#include <set>
+
 #include <boost/json.hpp>
 
 #include "api/image_json.hpp"
@@ -116,12 +118,14 @@ Task<void> run_import(image::Transfers& transfers, image::ImportRequest request,
 
 Task<Response> ImageRoutes::import(Request request) {
   const std::string source = request.query().get("fromSrc");
-  if (source != "-")
-    throw Error(Errc::not_implemented,
-                "importing from a URL is not supported: download the archive and send it (docker import - < archive)");
   auto body = std::make_shared<storage::ByteChannel>();
   image::ImportRequest wanted;
-  wanted.archive = body;
+  if (source == "-") {
+    wanted.archive = body;
+  } else {
+    wanted.url = source.find("://") == std::string::npos ? "http://" + source : source;
+    wanted.origin = source;
+  }
   wanted.repository = request.query().get("repo");
   wanted.tag = request.query().get("tag");
   wanted.message = request.query().get("message");
@@ -130,6 +134,7 @@ Task<Response> ImageRoutes::import(Request request) {
   auto verb = [this, wanted](image::ProgressPtr progress) {
     return run_import(transfers_, wanted, std::move(progress));
   };
+  if (source != "-") co_return co_await reply_with_progress(request, std::move(verb), ReplyStart::with_first_message);
   co_return co_await reply_with_progress(request, std::move(verb), ReplyStart::with_first_message, body);
 }
 
@@ -171,8 +176,15 @@ Task<Response> ImageRoutes::history(Request request) {
 }
 
 Task<Response> ImageRoutes::attestations(Request request) {
-  (void)images_.get(request.param("name"));
-  co_return Response::json(200, "[]");
+  const std::vector<std::string> platforms = request.query().all("platform");
+  if (platforms.size() > 1) throw Error(Errc::invalid_argument, "only one platform value is currently supported");
+  std::optional<image::Platform> platform;
+  if (!platforms.empty() && !platforms.front().empty()) platform = parse_platform_parameter(platforms.front());
+  const image::ImagePtr image = images_.get(request.param("name"), platform);
+  const std::vector<std::string> given = request.query().all("type");
+  std::set<std::string> types(given.begin(), given.end());
+  const auto statements = co_await images_.statements(image, std::move(types), request.query().flag("statement"));
+  co_return Response::json(200, json::render(render_statements(statements)));
 }
 
 Task<Response> ImageRoutes::tag(Request request) {
@@ -181,12 +193,17 @@ Task<Response> ImageRoutes::tag(Request request) {
 }
 
 Task<Response> ImageRoutes::remove(Request request) {
-  if (request.version() >= kRemovePlatforms && request.query().has("platforms"))
-    throw Error(Errc::not_implemented, "removing single platforms of an image is not supported: remove the image");
   image::RemoveOptions options;
   options.force = request.query().flag("force");
   options.no_prune = request.query().flag("noprune");
-  const auto removed = co_await images_.remove(request.param("name"), options);
+  std::vector<image::Platform> platforms;
+  if (request.version() >= kRemovePlatforms)
+    for (const std::string& text : request.query().all("platforms"))
+      for (image::Platform& platform : parse_platforms_parameter(text)) platforms.push_back(std::move(platform));
+  const std::string name = request.param("name");
+  std::vector<image::Removed> removed;
+  if (platforms.empty()) removed = co_await images_.remove(name, options);
+  else removed = co_await images_.remove_platforms(name, std::move(platforms), options.force);
   co_return Response::json(200, json::render(render_removed(removed)));
 }
 

@@ -140,6 +140,10 @@ void remove_image_names(Db& db, const std::vector<std::string>& names) {
   tx.commit();
 }
 
+void remove_image_manifest(Db& db, const std::string& image, const std::string& digest) {
+  Stmt(db, "DELETE FROM image_manifests WHERE image = ? AND digest = ?").bind(1, image).bind(2, digest).run();
+}
+
 void remove_image(Db& db, const std::string& id) {
   Tx tx(db);
   for (const char* sql : {"DELETE FROM image_names WHERE image = ?", "DELETE FROM image_manifests WHERE image = ?",

@@ -64,6 +64,8 @@ void save_image(Db& db, const ImageRow& image, const std::vector<ImageManifestRo
 /// Gives or moves a name to an image. One transaction.
 void save_image_name(Db& db, const ImageNameRow& row, Timestamp tagged);
 void remove_image_names(Db& db, const std::vector<std::string>& names);
+/// Forgets that an image has a platform's content.
+void remove_image_manifest(Db& db, const std::string& image, const std::string& digest);
 /// Removes the image with its names and manifests. One transaction.
 void remove_image(Db& db, const std::string& id);
 

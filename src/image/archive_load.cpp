@@ -254,12 +254,37 @@ class Load {
     co_return true;
   }
 
+  /// Stores what an index has beside images, if the archive has all of it: attestations of images that are kept, and
+  /// whatever else is no image.
+  Task<void> keep_attachment(Descriptor d, const std::vector<Descriptor>& images) {
+    const auto is = [&](const std::string& digest) {
+      return std::any_of(images.begin(), images.end(), [&](const Descriptor& i) { return i.digest == digest; });
+    };
+    if (!is_manifest_type(d.media_type) || is(d.digest) || !is_here(d)) co_return;
+    const std::string subject = attestation_subject(d);
+    if (!subject.empty() && !is(subject)) co_return;
+    std::string text;
+    if (context_.content().contains(d.digest)) text = co_await context_.content().read(d.digest, kMaxManifestBytes);
+    else text = co_await read_text(get(d), kMaxManifestBytes);
+    const Manifest manifest = parse_any_manifest(text, d.media_type);
+    if (!is_attestation(d) && is_image(manifest)) co_return;  // another platform's
+    std::vector<Descriptor> blobs = manifest.layers;
+    blobs.push_back(manifest.config);
+    if (!std::all_of(blobs.begin(), blobs.end(), [&](const Descriptor& b) { return is_here(b); })) co_return;
+    blobs.push_back(d);
+    for (const Descriptor& blob : blobs) {
+      hold_.add(blob.digest);
+      if (!context_.content().contains(blob.digest)) co_await keep(get(blob));
+    }
+  }
+
   Task<void> unpack(Descriptor d) {
     const Manifest manifest =
         parse_manifest(co_await context_.content().read(d.digest, kMaxManifestBytes), d.media_type);
     const ImageConfig config =
         parse_image_config(co_await context_.content().read(manifest.config.digest, kMaxConfigBytes));
-    auto layers = std::make_shared<LayerPull>(context_, nullptr, std::make_shared<Progress>());
+    auto layers = std::make_shared<LayerPull>(
+        context_, nullptr, request_.quiet ? std::make_shared<Progress>() : progress_, LayerPull::Wording::load);
     (void)co_await layers->run(manifest, config);
     unpacked_.push_back(std::move(layers));  // it holds the layers
   }
@@ -276,6 +301,7 @@ class Load {
       for (const Descriptor& d : index->manifests)
         if (is_manifest_type(d.media_type) && !is_attestation(d) && (!d.platform || is_wanted(*d.platform)))
           (void)co_await keep_manifest(d, &image.manifests);
+      for (const Descriptor& d : index->manifests) co_await keep_attachment(d, image.manifests);
       if (image.manifests.empty())
         throw Error(Errc::invalid_argument, "invalid archive: it has no complete image for the wanted platforms");
       Index present;

@@ -1,6 +1,7 @@
 #include "image/archive_save.hpp"
 
 #include <map>
+#include <set>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -81,18 +82,33 @@ void add_blob(Plan& plan, const ContentStore& content, const std::string& digest
 
 std::string blob_path(const std::string& digest) { return "blobs/sha256/" + digest_hex(digest); }
 
-void add_image(Plan& plan, const Images& images, const ContentStore& content, const Image& image) {
-  add_blob(plan, content, image.id);
-  for (const ManifestSummary& m : images.list_manifests(image.id)) {
-    if (!m.available) continue;
-    const ImagePtr variant = images.get(image.id, m.platform);
-    add_blob(plan, content, variant->manifest.digest);
-    add_blob(plan, content, variant->config_digest);
-    for (const Descriptor& layer : variant->layers) add_blob(plan, content, layer.digest);
-  }
+void add_variant(Plan& plan, const ContentStore& content, const Image& image) {
   add_blob(plan, content, image.manifest.digest);
   add_blob(plan, content, image.config_digest);
   for (const Descriptor& layer : image.layers) add_blob(plan, content, layer.digest);
+}
+
+/// The index, what is here of it (of `platforms` only, unless that is empty), and what is attested of that.
+void add_image(Plan& plan, const Images& images, const ContentStore& content, const Image& image,
+               const std::vector<Platform>& platforms) {
+  add_blob(plan, content, image.id);
+  std::set<std::string> saved;
+  const auto add = [&](const Image& variant) {
+    add_variant(plan, content, variant);
+    saved.insert(variant.manifest.digest);
+  };
+  if (platforms.empty()) {
+    for (const ImagePtr& variant : images.list_variants(image.id)) add(*variant);
+  } else {
+    for (const Platform& platform : platforms) add(*images.get(image.id, platform));
+  }
+  for (const Attachment& a : images.list_attachments(image.id)) {
+    const std::string subject = attestation_subject(a.descriptor);
+    if (!subject.empty() && !saved.contains(subject)) continue;
+    add_blob(plan, content, a.descriptor.digest);
+    add_blob(plan, content, a.manifest.config.digest);
+    for (const Descriptor& blob : a.manifest.layers) add_blob(plan, content, blob.digest);
+  }
 }
 
 Plan make_plan(Context& context, const SaveRequest& request) {
@@ -105,16 +121,12 @@ Plan make_plan(Context& context, const SaveRequest& request) {
     const Image& image = *chosen.image;
     if (!image.available)
       throw Error(Errc::corrupted, fmt::format("image {} is damaged: pull it again", short_digest(image.id)));
-    // With a platform the archive holds that platform's image, as an image of its own.
-    const bool whole = request.platforms.empty();
-    const Descriptor root = whole ? image.descriptor : image.manifest;
-    if (whole) {
-      add_image(plan, context.images, context.content(), image);
-    } else {
-      add_blob(plan, context.content(), image.manifest.digest);
-      add_blob(plan, context.content(), image.config_digest);
-      for (const Descriptor& layer : image.layers) add_blob(plan, context.content(), layer.digest);
-    }
+    // With one platform the archive holds that platform's image, as an image of its own; with several, their part of
+    // the index.
+    const bool single = request.platforms.size() == 1;
+    const Descriptor root = single ? image.manifest : image.descriptor;
+    if (single) add_variant(plan, context.content(), image);
+    else add_image(plan, context.images, context.content(), image, request.platforms);
     json::Array tags, layers;
     for (const Descriptor& layer : image.layers) layers.push_back(json::Value(blob_path(layer.digest)));
     for (const Reference& name : chosen.names) {

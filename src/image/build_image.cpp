@@ -1,12 +1,22 @@
 #include "image/build_image.hpp"
 
-#include <fmt/format.h>
+#include <atomic>
+#include <cerrno>
 
+#include <unistd.h>
+
+#include <fmt/format.h>
+#include <boost/json/object.hpp>
+
+#include "async/signal.hpp"
+#include "async/task_group.hpp"
 #include "base/error.hpp"
 #include "base/failpoint.hpp"
+#include "base/text.hpp"
 #include "image/config_changes.hpp"
 #include "image/digest.hpp"
 #include "image/gzip.hpp"
+#include "image/registry_wire.hpp"
 #include "storage/decompress.hpp"
 
 namespace gantry::image {
@@ -36,6 +46,33 @@ class Rewound final : public storage::ByteSource {
   std::size_t at_ = 0;
   const std::shared_ptr<storage::ByteSource> rest_;
 };
+
+/// Reads a received file from its beginning, and keeps it meanwhile.
+std::shared_ptr<storage::ByteSource> make_ingest_source(std::shared_ptr<Ingest> ingest) {
+  class Source final : public storage::ByteSource {
+   public:
+    explicit Source(std::shared_ptr<Ingest> kept) : kept_(std::move(kept)), fd_(kept_->open_reader()) {}
+    std::size_t read(char* to, std::size_t size) override {
+      const ssize_t got = ::pread(fd_.get(), to, size, offset_);
+      if (got < 0) throw Error::from_errno(errno, "read the downloaded archive");
+      offset_ += got;
+      return static_cast<std::size_t>(got);
+    }
+
+   private:
+    const std::shared_ptr<Ingest> kept_;
+    const sys::Fd fd_;
+    off_t offset_ = 0;
+  };
+  return std::make_shared<Source>(std::move(ingest));
+}
+
+Task<void> report_download(ProgressPtr progress, std::shared_ptr<std::atomic<std::int64_t>> received) {
+  for (;;) {
+    co_await async::sleep_for(std::chrono::milliseconds(200));
+    if (*received > 0) progress->update("", "Importing", *received, 0);
+  }
+}
 
 /// Spools a tar to a blob: as it is if it is compressed in a way that layers may be, else as gzip.
 std::string_view spool_blocking(Ingest& ingest, std::shared_ptr<storage::ByteSource> source) {
@@ -100,6 +137,38 @@ Task<NewLayer> add_layer(Context& context, std::string parent, std::shared_ptr<s
   co_return out;
 }
 
+/// Fetches what `url` gives into a file and returns it as a stream.
+Task<std::shared_ptr<storage::ByteSource>> fetch_url(Context& context, std::string url, ProgressPtr progress) {
+  const auto scheme_end = url.find("://");
+  const std::string scheme = url.substr(0, scheme_end);
+  if (scheme != "http" && scheme != "https")
+    throw Error(Errc::internal, fmt::format("Get {}: unsupported protocol scheme {}", quote(url), quote(scheme)));
+  progress->status(fmt::format("Downloading from {}", url));
+  auto ingest = co_await context.lanes.quick.run([&content = context.content()] { return content.begin(); });
+  auto received = std::make_shared<std::atomic<std::int64_t>>(0);
+  HttpResponse response;
+  {
+    async::TaskGroup reports(context.loop);
+    reports.spawn("import progress", report_download(progress, received));
+    auto sink = [ingest, received](int, std::string_view bytes) {
+      ingest->write(bytes);
+      *received += std::int64_t(bytes.size());
+    };
+    response = co_await context.registry.get(url, RegistryAuth{}, std::move(sink));
+  }
+  if (response.status >= 300) {
+    const Errc code = response.status == 404   ? Errc::not_found
+                      : response.status == 400 ? Errc::invalid_argument
+                      : response.status == 401 ? Errc::unauthorized
+                      : response.status == 403 ? Errc::forbidden
+                                               : Errc::internal;
+    throw Error(code, fmt::format("failed to GET {} with status {}: {}", url, status_line(response.status),
+                                  trim(std::string_view(response.body).substr(0, 4096))));
+  }
+  progress->update("", "Importing", ingest->size(), ingest->size());
+  co_return co_await context.lanes.quick.run([ingest] { return make_ingest_source(ingest); });
+}
+
 /// Writes config and manifest and makes the image known.
 Task<ImagePtr> assemble(Context& context, ImageConfig config, std::vector<Descriptor> layers,
                         std::vector<Reference> names, BlobHold* blobs) {
@@ -146,6 +215,7 @@ Task<std::string> import(Context& context, ImportRequest request, ProgressPtr pr
 
   BlobHold blobs = context.content().hold();
   storage::LayerHold layers = context.layers().hold();
+  if (!request.url.empty()) request.archive = co_await fetch_url(context, request.url, progress);
   NewLayer layer = co_await add_layer(context, "", request.archive, &blobs, &layers);
   config.diff_ids.push_back(layer.layer.diff_id);
   HistoryEntry entry;

@@ -1,8 +1,10 @@
 #include "image/content_store.hpp"
 
 #include <cerrno>
+#include <chrono>
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -59,8 +61,28 @@ Ingest::Ingest(sys::Path file) : path_(std::move(file)) {
   fd_ = sys::open_file(path_, O_RDWR | O_CREAT | O_EXCL, 0600);
 }
 
+Ingest::Ingest(sys::Path file, std::int64_t limit, std::shared_ptr<const std::atomic<bool>> keep)
+    : path_(std::move(file)), keep_(std::move(keep)) {
+  fd_ = sys::open_file(path_, O_RDWR | O_CREAT, 0600);
+  struct stat st{};
+  // The lock goes with the last descriptor: whoever dropped a download may still unpack from it, and unlinks it then.
+  if (::flock(fd_.get(), LOCK_EX | LOCK_NB) != 0 || ::fstat(fd_.get(), &st) != 0 || st.st_nlink == 0) {
+    stored_ = true;  // not ours to remove
+    throw Error(Errc::conflict, fmt::format("{} is in use", path_.string()));
+  }
+  if (st.st_size > limit) {
+    restart();
+    return;
+  }
+  std::string buffer(256 << 10, '\0');
+  for (ssize_t got; (got = ::read(fd_.get(), buffer.data(), buffer.size())) > 0;) {
+    hash_.update({buffer.data(), static_cast<std::size_t>(got)});
+    size_ += got;
+  }
+}
+
 Ingest::~Ingest() {
-  if (!stored_) ::unlink(path_.c_str());
+  if (!stored_ && !(keep_ && *keep_)) ::unlink(path_.c_str());
 }
 
 void Ingest::write(std::string_view bytes) {
@@ -107,6 +129,23 @@ ContentStore::ContentStore(async::Lanes& lanes, db::Db& db, const sys::Paths& pa
 
 namespace {
 
+constexpr std::chrono::seconds kKeepUnfinished = std::chrono::hours(24);
+
+/// Those that were not written to for `age`, and that nobody writes to now.
+std::int64_t remove_unfinished_blocking(const sys::Paths& paths, std::chrono::seconds age) {
+  std::int64_t freed = 0;
+  const auto limit = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now() - age);
+  for (const std::string& name : sys::list_directory(paths.partial_blobs())) {
+    const sys::Path path = paths.partial_blobs() / name;
+    const sys::Fd fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    struct stat st{};
+    if (!fd || ::fstat(fd.get(), &st) != 0 || st.st_mtime > limit || ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0)
+      continue;
+    if (::unlink(path.c_str()) == 0) freed += std::int64_t(st.st_size);
+  }
+  return freed;
+}
+
 struct Inventory {
   std::map<std::string, std::int64_t> good;
   std::vector<std::string> lost;
@@ -121,6 +160,8 @@ std::int64_t regular_size(const sys::Path& path) {
 Inventory take_inventory(const sys::Paths& paths, const std::vector<db::BlobRow>& rows) {
   sys::make_directories(paths.blobs(), 0700);
   sys::make_directories(paths.tmp(), 0700);
+  sys::make_directories(paths.partial_blobs(), 0700);
+  remove_unfinished_blocking(paths, kKeepUnfinished);
   Inventory out;
   for (const db::BlobRow& row : rows) {
     const sys::Path path = paths.blobs() / digest_hex(row.digest);
@@ -176,6 +217,20 @@ sys::Path ContentStore::path(const std::string& digest) const { return paths_.bl
 
 std::shared_ptr<Ingest> ContentStore::begin() const {
   return std::make_shared<Ingest>(paths_.tmp() / ("blob-" + random_id().substr(0, 16)));
+}
+
+std::shared_ptr<Ingest> ContentStore::resume_blocking(const std::string& digest, std::int64_t size) const {
+  try {
+    return std::make_shared<Ingest>(paths_.partial_blobs() / digest_hex(digest), size, keep_unfinished_);
+  } catch (const Error& e) {
+    if (e.code() != Errc::conflict) throw;
+    return begin();
+  }
+}
+
+Task<std::int64_t> ContentStore::remove_unfinished() {
+  co_return co_await lanes_.quick.run(
+      [paths = paths_] { return remove_unfinished_blocking(paths, std::chrono::seconds(-1)); });
 }
 
 namespace {

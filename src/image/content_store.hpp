@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -46,6 +47,10 @@ class BlobHold {
 class Ingest {
  public:
   explicit Ingest(sys::Path file);
+  /// Goes on where a former process left off, with the bytes that are in `file`, unless they are more than `limit`. It
+  /// stays there if `keep` is true when this is dropped. Reads all of it.
+  /// Throws conflict while somebody else uses the file.
+  Ingest(sys::Path file, std::int64_t limit, std::shared_ptr<const std::atomic<bool>> keep);
   ~Ingest();
   Ingest(const Ingest&) = delete;
   Ingest& operator=(const Ingest&) = delete;
@@ -67,6 +72,7 @@ class Ingest {
  private:
   sys::Path path_;
   bool stored_ = false;  // the file is where it is to stay
+  std::shared_ptr<const std::atomic<bool>> keep_;
   sys::Fd fd_;
   storage::Sha256 hash_;
   std::string digest_;
@@ -80,7 +86,8 @@ class ContentStore {
  public:
   ContentStore(async::Lanes& lanes, db::Db& db, const sys::Paths& paths);
 
-  /// Loads the rows; forgets those whose file is gone or has another size, and removes files without a row.
+  /// Loads the rows; forgets those whose file is gone or has another size, and removes files without a row, and
+  /// interrupted downloads that are older than a day.
   /// After storage::LayerStore::recover(), which empties tmp/.
   Task<std::vector<storage::Problem>> recover();
 
@@ -93,6 +100,13 @@ class ContentStore {
 
   /// A file to write a new blob to.
   std::shared_ptr<Ingest> begin() const;
+  /// The same for the blob `digest` of at most `size` bytes, with what an interrupted download of it left here. Reads
+  /// that: blocks.
+  std::shared_ptr<Ingest> resume_blocking(const std::string& digest, std::int64_t size) const;
+  /// From now on unfinished downloads stay for the next daemon: this one is about to end.
+  void keep_unfinished() noexcept { *keep_unfinished_ = true; }
+  /// Removes what interrupted downloads left and nobody resumes now. Returns the bytes freed.
+  Task<std::int64_t> remove_unfinished();
   /// Stores what `ingest` received. `digest` empty: whatever it hashes to; `size` negative: whatever it is.
   /// Throws corrupted if digest or size are not the expected ones. Returns the digest. Durable on return.
   Task<std::string> commit(std::shared_ptr<Ingest> ingest, std::string digest, std::int64_t size);
@@ -118,6 +132,7 @@ class ContentStore {
   async::Lanes& lanes_;
   db::Db& db_;
   const sys::Paths paths_;
+  const std::shared_ptr<std::atomic<bool>> keep_unfinished_ = std::make_shared<std::atomic<bool>>(false);
   std::map<std::string, std::int64_t> blobs_;
   std::map<std::string, int> holds_;
   std::set<std::string> removing_;  // their files are about to go: a commit of the same blob waits

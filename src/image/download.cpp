@@ -174,7 +174,8 @@ Task<void> Downloads::run(DownloadPtr download, RepositoryPtr repository) {
 }
 
 Task<void> Downloads::fetch(DownloadPtr download, RepositoryPtr repository) {
-  auto ingest = co_await lanes_.quick.run([this] { return content_.begin(); });
+  auto ingest = co_await lanes_.bulk.run(
+      [this, digest = download->digest, total = download->total] { return content_.resume_blocking(digest, total); });
   download->file = std::make_shared<GrowingFile>(ingest, download->total);
   int failures = 0;
   for (int round = 0;; ++round) {

@@ -22,7 +22,9 @@ namespace gantry::image {
 /// A blob's file while it grows: the HTTP thread appends, unpacking threads read behind it. Any thread.
 class GrowingFile {
  public:
-  GrowingFile(std::shared_ptr<Ingest> ingest, std::int64_t total) : ingest_(std::move(ingest)), total_(total) {}
+  /// What `ingest` holds already counts as written.
+  GrowingFile(std::shared_ptr<Ingest> ingest, std::int64_t total)
+      : ingest_(std::move(ingest)), total_(total), written_(ingest_->size()) {}
 
   /// `status` 200 while there are bytes already means that the server starts anew. Throws corrupted beyond `total`.
   void append(int status, std::string_view bytes);
@@ -42,7 +44,7 @@ class GrowingFile {
   const std::int64_t total_;
   mutable std::mutex mutex_;
   std::condition_variable grown_;
-  std::int64_t written_ = 0;
+  std::int64_t written_;
   int generation_ = 0;  // counts restarts
   bool fresh_answer_ = false;
   bool complete_ = false;

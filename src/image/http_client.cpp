@@ -484,7 +484,12 @@ std::optional<Url> parse_url(std::string_view text) {
   const auto end = rest.find_first_of("/?#");
   std::string_view authority = rest.substr(0, end);
   if (const auto at = authority.rfind('@'); at != std::string_view::npos) authority.remove_prefix(at + 1);
-  if (authority.empty()) return std::nullopt;
+  // What curl might cut into host and port in another way than we do is not an address.
+  const auto is_plain = [](char c) {
+    return std::string_view("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]%").find(c) !=
+           std::string_view::npos;
+  };
+  if (authority.empty() || !std::all_of(authority.begin(), authority.end(), is_plain)) return std::nullopt;
   url.authority = to_lower(authority);
   url.rest = end == std::string_view::npos ? "/" : std::string(rest.substr(end));
   if (!url.rest.starts_with('/')) url.rest.insert(0, 1, '/');
@@ -495,6 +500,7 @@ std::optional<Url> parse_url(std::string_view text) {
   } else {
     url.host = url.authority;
   }
+  if (url.host.empty() || url.port.find_first_not_of("0123456789") != std::string::npos) return std::nullopt;
   return url;
 }
 

@@ -75,7 +75,35 @@ Task<std::unique_ptr<Images::Record>> Images::load_record(db::ImageRow row, std:
     record->index = parse_index(text, record->row.media_type);
   }
   for (Descriptor& manifest : manifests) co_await read_variant(record.get(), std::move(manifest));
+  co_await read_attachments(record.get());
   co_return record;
+}
+
+/// Finds what of the index is here beside images. Nothing depends on it: what is incomplete or damaged is left out.
+Task<void> Images::read_attachments(Record* record) {
+  if (!record->index) co_return;
+  for (const Descriptor& d : record->index->manifests) {
+    if (!is_manifest_type(d.media_type) || !content_.contains(d.digest)) continue;
+    if (std::any_of(record->variants.begin(), record->variants.end(),
+                    [&](const ImagePtr& v) { return v->manifest.digest == d.digest; }))
+      continue;
+    Attachment attachment;
+    attachment.descriptor = d;
+    try {
+      const std::string text = co_await content_.read(d.digest, kMaxManifestBytes);
+      attachment.manifest = parse_any_manifest(text, d.media_type);
+    } catch (const Error& e) {
+      if (e.code() == Errc::cancelled) throw;
+      continue;
+    }
+    // Another platform's image is no attachment, although its blobs may be here.
+    if (!is_attestation(d) && is_image(attachment.manifest)) continue;
+    const auto& layers = attachment.manifest.layers;
+    if (!content_.contains(attachment.manifest.config.digest) ||
+        !std::all_of(layers.begin(), layers.end(), [&](const Descriptor& l) { return content_.contains(l.digest); }))
+      continue;
+    record->attachments.push_back(std::move(attachment));
+  }
 }
 
 void Images::check_layers(const Image& image, std::vector<storage::Problem>& problems) const {

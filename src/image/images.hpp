@@ -61,11 +61,18 @@ struct ManifestSummary {
   Descriptor descriptor;
   bool available = false;
   bool attestation = false;
+  bool unknown = false;         // neither an image nor an attestation
   std::string attestation_for;  // digest
   Platform platform;
   std::int64_t content_size = 0;
   std::int64_t unpacked_size = 0;
   std::vector<std::string> containers;
+};
+
+/// A manifest of an index that is no image (provenance, an SBOM, an artifact) and whose blobs are all here.
+struct Attachment {
+  Descriptor descriptor;  // as the index has it
+  Manifest manifest;
 };
 
 struct ImageSummary {
@@ -100,6 +107,13 @@ struct Removed {
 struct RemoveOptions {
   bool force = false;
   bool no_prune = false;
+};
+
+/// A statement about an image: one blob of an attestation.
+struct Statement {
+  Descriptor descriptor;
+  std::string predicate_type;
+  std::string text;  // JSON; only if it was asked for
 };
 
 struct PruneReport {
@@ -148,6 +162,12 @@ class Images {
   std::vector<ImageSummary> list(const ListOptions& options) const;
   /// Every platform that the image's index names, and which of them are here.
   std::vector<ManifestSummary> list_manifests(const std::string& id) const;
+  /// The platforms of an image that are here.
+  std::vector<ImagePtr> list_variants(const std::string& id) const;
+  /// What the image's index has beside images, as far as it is here.
+  std::vector<Attachment> list_attachments(const std::string& id) const;
+  /// The attestations of one platform's image. `types`: predicate types; empty for all.
+  Task<std::vector<Statement>> statements(ImagePtr image, std::set<std::string> types, bool with_text);
   /// Newest first.
   std::vector<HistoryItem> history(const std::string& ref, const std::optional<Platform>& platform = {}) const;
   Usage usage() const;
@@ -160,6 +180,9 @@ class Images {
   Task<void> tag(std::string ref, std::string repository, std::string tag);
   /// What `docker rmi` does: a name is untagged, the last name or an ID deletes. Throws conflict with Docker's texts.
   Task<std::vector<Removed>> remove(std::string ref, RemoveOptions options);
+  /// Removes single platforms of an image, from every image that has the same manifest. The last one takes the image
+  /// along. Throws invalid_argument without `force`; not_found; conflict if a running container uses one of them.
+  Task<std::vector<Removed>> remove_platforms(std::string ref, std::vector<Platform> platforms, bool force);
   /// Filters: dangling (default true), label, label!, until.
   Task<PruneReport> prune(Filters filters);
 
@@ -189,6 +212,9 @@ class Images {
   void check_layers(const Image& image, std::vector<storage::Problem>& problems) const;
   void move_name(const std::string& name, Record& to);
   Task<std::vector<Removed>> remove_locked(std::string ref, RemoveOptions options);
+  Task<std::vector<Removed>> remove_platforms_locked(std::string ref, std::vector<Platform> platforms);
+  Task<std::vector<Removed>> remove_manifest(std::string digest);
+  Task<void> read_attachments(Record* record);
   Task<std::vector<Removed>> untag(std::string id, std::vector<std::string> names);
   Task<std::vector<Removed>> delete_record(std::string id);
   Task<void> sweep_after_removal();

@@ -93,8 +93,7 @@ std::vector<ManifestSummary> Images::summarize(const Record& record) const {
   for (Descriptor& descriptor : all) {
     ManifestSummary m;
     m.attestation = is_attestation(descriptor);
-    if (const auto it = descriptor.annotations.find("vnd.docker.reference.digest"); it != descriptor.annotations.end())
-      m.attestation_for = it->second;
+    m.attestation_for = attestation_subject(descriptor);
     if (descriptor.platform) m.platform = *descriptor.platform;
     for (const ImagePtr& v : record.variants) {
       if (v->manifest.digest != descriptor.digest || !v->available) continue;
@@ -105,10 +104,46 @@ std::vector<ManifestSummary> Images::summarize(const Record& record) const {
       for (const ImageUser& user : users)
         if (user.top_chain == v->top_chain()) m.containers.push_back(user.container_id);
     }
+    for (const Attachment& a : record.attachments) {
+      if (a.descriptor.digest != descriptor.digest) continue;
+      m.available = true;
+      m.unknown = !m.attestation;
+      m.content_size = descriptor.size + a.manifest.config.size;
+      for (const Descriptor& blob : a.manifest.layers) m.content_size += blob.size;
+    }
     m.descriptor = std::move(descriptor);
     out.push_back(std::move(m));
   }
   return out;
+}
+
+std::vector<ImagePtr> Images::list_variants(const std::string& id) const {
+  const auto it = records_.find(id);
+  std::vector<ImagePtr> out;
+  if (it != records_.end())
+    for (const ImagePtr& variant : it->second->variants)
+      if (variant->available) out.push_back(variant);
+  return out;
+}
+
+std::vector<Attachment> Images::list_attachments(const std::string& id) const {
+  const auto it = records_.find(id);
+  return it == records_.end() ? std::vector<Attachment>{} : it->second->attachments;
+}
+
+Task<std::vector<Statement>> Images::statements(ImagePtr image, std::set<std::string> types, bool with_text) {
+  std::vector<Statement> out;
+  for (const Attachment& a : list_attachments(image->id)) {
+    if (!is_attestation(a.descriptor) || attestation_subject(a.descriptor) != image->manifest.digest) continue;
+    for (const Descriptor& blob : a.manifest.layers) {
+      const auto type = blob.annotations.find("in-toto.io/predicate-type");
+      if (type == blob.annotations.end() || (!types.empty() && !types.contains(type->second))) continue;
+      Statement statement{blob, type->second, ""};
+      if (with_text) statement.text = co_await content_.read(blob.digest, kMaxStatementBytes);
+      out.push_back(std::move(statement));
+    }
+  }
+  co_return out;
 }
 
 std::vector<HistoryItem> Images::history(const std::string& ref, const std::optional<Platform>& platform) const {
@@ -153,6 +188,8 @@ Usage Images::usage() const {
       blobs.insert(v->config_digest);
       for (const Descriptor& layer : v->layers) blobs.insert(layer.digest);
     }
+    for (const Attachment& a : record->attachments)
+      for (const Descriptor& blob : a.manifest.layers) blobs.insert(blob.digest);
   }
   std::int64_t needed = 0;
   for (const std::string& digest : blobs) needed += content_.find_size(digest).value_or(0);

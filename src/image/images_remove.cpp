@@ -162,6 +162,7 @@ Task<PruneReport> Images::prune(Filters filters) {
     }
   }
   report.space_reclaimed = co_await async::shielded(collect_garbage());
+  report.space_reclaimed += co_await content_.remove_unfinished();
   events_.publish("image", "prune", "", {{"reclaimed", std::to_string(report.space_reclaimed)}});
   co_return report;
 }
@@ -184,6 +185,11 @@ std::set<std::string> Images::used_blobs() const {
       blobs.insert(v->manifest.digest);
       blobs.insert(v->config_digest);
       for (const Descriptor& layer : v->layers) blobs.insert(layer.digest);
+    }
+    for (const Attachment& a : record->attachments) {
+      blobs.insert(a.descriptor.digest);
+      blobs.insert(a.manifest.config.digest);
+      for (const Descriptor& blob : a.manifest.layers) blobs.insert(blob.digest);
     }
   }
   // A layer that is kept for a container can be rebuilt only while its blob is there.

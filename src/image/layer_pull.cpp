@@ -12,12 +12,30 @@ namespace {
 constexpr std::int64_t kEnoughToBegin = 256 << 10;  // bytes after which unpacking begins behind the download
 constexpr int kUnpackTries = 4;
 
+/// A blob from the store; counts what was read of it.
+class CountedSource final : public storage::ByteSource {
+ public:
+  CountedSource(std::shared_ptr<storage::ByteSource> source, std::shared_ptr<std::atomic<std::int64_t>> count)
+      : source_(std::move(source)), count_(std::move(count)) {}
+  std::size_t read(char* to, std::size_t size) override {
+    const std::size_t got = source_->read(to, size);
+    *count_ += std::int64_t(got);
+    return got;
+  }
+  void abort() noexcept override { source_->abort(); }
+
+ private:
+  const std::shared_ptr<storage::ByteSource> source_;
+  const std::shared_ptr<std::atomic<std::int64_t>> count_;
+};
+
 }  // namespace
 
-LayerPull::LayerPull(Context& context, RepositoryPtr repository, ProgressPtr progress)
+LayerPull::LayerPull(Context& context, RepositoryPtr repository, ProgressPtr progress, Wording wording)
     : context_(context),
       repository_(std::move(repository)),
       progress_(std::move(progress)),
+      wording_(wording),
       blobs_(context.content().hold()),
       chains_(context.layers().hold()) {}
 
@@ -29,8 +47,8 @@ void LayerPull::plan(const Manifest& manifest, const ImageConfig& config) {
   for (std::size_t i = 0; i < chains.size(); ++i) {
     Layer layer;
     layer.blob = manifest.layers[i];
-    layer.label = layer_label(layer.blob);
     layer.diff_id = config.diff_ids[i];
+    layer.label = wording_ == Wording::load ? short_digest(layer.diff_id) : layer_label(layer.blob);
     layer.chain = chains[i];
     layer.parent = i == 0 ? std::string() : chains[i - 1];
     blobs_.add(layer.blob.digest);
@@ -47,8 +65,7 @@ void LayerPull::plan(const Manifest& manifest, const ImageConfig& config) {
 
 Task<bool> LayerPull::run(Manifest manifest, ImageConfig config) {
   plan(manifest, config);
-  for (const Layer& layer : layers_)
-    progress_->status(layer.phase == Phase::done ? "Already exists" : "Pulling fs layer", layer.label);
+  for (const Layer& layer : layers_) say(layer, layer.phase == Phase::done ? "Already exists" : "Pulling fs layer");
   if (is_finished()) co_return false;
 
   // The group is this frame's: when the caller is cancelled, its destructor stops every task.
@@ -82,7 +99,7 @@ Task<void> LayerPull::start_all() {
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = layers_[i];
     if (layer.have_blob || layer.phase == Phase::done) continue;
-    if (downloading_ >= context_.max_downloads) progress_->status("Waiting", layer.label);
+    if (downloading_ >= context_.max_downloads) say(layer, "Waiting");
     while (downloading_ >= context_.max_downloads) co_await changed_.wait();
     ++downloading_;
     layer.download = context_.downloads.join(repository_, layer.blob);
@@ -107,8 +124,7 @@ Task<void> LayerPull::await_download(std::size_t index, bool only_flowing) {
     if (download->retry_in != layer.shown_retry) {
       layer.shown_retry = download->retry_in;
       if (layer.shown_retry > 0)
-        progress_->status(fmt::format("Retrying in {} second{}", layer.shown_retry, layer.shown_retry == 1 ? "" : "s"),
-                          layer.label);
+        say(layer, fmt::format("Retrying in {} second{}", layer.shown_retry, layer.shown_retry == 1 ? "" : "s"));
     }
     if (!only_flowing) {
       co_await download->changed.wait();
@@ -138,7 +154,8 @@ Task<void> LayerPull::process(std::size_t index) {
   }
   FAILPOINT("pull.after_layer");
   layer.phase = Phase::done;
-  progress_->status("Pull complete", layer.label);
+  say(layer, "Pull complete");
+  if (wording_ == Wording::load) progress_->update(layer.label, "Loading layer", layer.blob.size, layer.blob.size);
   changed_.notify();
 }
 
@@ -147,8 +164,8 @@ Task<void> LayerPull::finish_download(std::size_t index) {
   Layer& layer = layers_[index];
   if (layer.have_blob) co_return;
   co_await await_download(index, false);
-  progress_->status("Verifying Checksum", layer.label);
-  progress_->status("Download complete", layer.label);
+  say(layer, "Verifying Checksum");
+  say(layer, "Download complete");
   layer.phase = Phase::extracting;
   --downloading_;
   changed_.notify();
@@ -168,7 +185,8 @@ Task<void> LayerPull::unpack(std::size_t index) {
     std::shared_ptr<storage::ByteSource> source;
     const bool stored = layer.have_blob || (layer.download && layer.download->stored);
     if (stored) {
-      source = co_await context_.content().open(layer.blob.digest);
+      layer.consumed = std::make_shared<std::atomic<std::int64_t>>(0);
+      source = std::make_shared<CountedSource>(co_await context_.content().open(layer.blob.digest), layer.consumed);
     } else {
       auto file = layer.download->file;
       layer.tail = co_await context_.lanes.quick.run([file] { return std::make_shared<TailSource>(file); });
@@ -198,17 +216,27 @@ Task<void> LayerPull::unpack(std::size_t index) {
   changed_.notify();
 }
 
+/// A pull's status line; a load has none.
+void LayerPull::say(const Layer& layer, const std::string& text) {
+  if (wording_ == Wording::pull) progress_->status(text, layer.label);
+}
+
+void LayerPull::report_layer(const Layer& layer) {
+  if (wording_ == Wording::load) {
+    if (layer.consumed && layer.phase != Phase::done)
+      progress_->update(layer.label, "Loading layer", *layer.consumed, layer.blob.size);
+  } else if (layer.phase == Phase::downloading && layer.download && layer.download->file && layer.shown_retry == 0) {
+    const std::int64_t written = layer.download->file->written();
+    if (written > 0) progress_->update(layer.label, "Downloading", written, layer.blob.size);
+  } else if (layer.phase == Phase::extracting && layer.tail && !layer.unpacked) {
+    progress_->update(layer.label, "Extracting", layer.tail->consumed(), layer.blob.size);
+  }
+}
+
 /// Shows figures ten times a second; statuses are sent when they change.
 Task<void> LayerPull::report() {
   while (!is_finished()) {
-    for (const Layer& layer : layers_) {
-      if (layer.phase == Phase::downloading && layer.download && layer.download->file && layer.shown_retry == 0) {
-        const std::int64_t written = layer.download->file->written();
-        if (written > 0) progress_->update(layer.label, "Downloading", written, layer.blob.size);
-      } else if (layer.phase == Phase::extracting && layer.tail && !layer.unpacked) {
-        progress_->update(layer.label, "Extracting", layer.tail->consumed(), layer.blob.size);
-      }
-    }
+    for (const Layer& layer : layers_) report_layer(layer);
     (void)co_await changed_.wait_for(std::chrono::milliseconds(100));
   }
 }

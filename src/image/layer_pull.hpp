@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -19,7 +20,9 @@ namespace gantry::image {
 /// The blobs and layers are held until this object goes. Made for one run().
 class LayerPull : public std::enable_shared_from_this<LayerPull> {
  public:
-  LayerPull(Context& context, RepositoryPtr repository, ProgressPtr progress);
+  /// What clients are told: a pull's messages, or the one kind that a load has.
+  enum class Wording { pull, load };
+  LayerPull(Context& context, RepositoryPtr repository, ProgressPtr progress, Wording wording = Wording::pull);
 
   /// Resumes when every layer is unpacked and its blob stored. Throws the first failure, after the others were told to
   /// stop. Cancelling it cancels all. True if anything had to be fetched or unpacked.
@@ -44,8 +47,11 @@ class LayerPull : public std::enable_shared_from_this<LayerPull> {
     int shown_retry = 0;
     DownloadLease download;
     std::shared_ptr<TailSource> tail;
+    std::shared_ptr<std::atomic<std::int64_t>> consumed;  // bytes of a stored blob that unpacking has read
   };
 
+  void say(const Layer& layer, const std::string& text);
+  void report_layer(const Layer& layer);
   void plan(const Manifest& manifest, const ImageConfig& config);
   Task<void> guarded(std::shared_ptr<LayerPull> self, Task<void> task);
   Task<void> start_all();
@@ -60,6 +66,7 @@ class LayerPull : public std::enable_shared_from_this<LayerPull> {
   Context& context_;
   RepositoryPtr repository_;
   ProgressPtr progress_;
+  const Wording wording_;
   BlobHold blobs_;
   storage::LayerHold chains_;
   std::vector<Layer> layers_;

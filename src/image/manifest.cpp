@@ -84,13 +84,17 @@ std::string_view without_parameters(std::string_view content_type) {
   return trim(content_type.substr(0, content_type.find(';')));
 }
 
-Manifest read_manifest(const json::Object& object, std::string media_type) {
+enum class Of { image, anything };
+
+bool is_image_config_type(std::string_view type) { return type == kDockerConfig || type == kOciConfig; }
+
+Manifest read_manifest(const json::Object& object, std::string media_type, Of of) {
   Manifest out;
   out.media_type = std::move(media_type);
   const json::Value* config = object.if_contains("config");
   if (config == nullptr) invalid("config is missing");
   out.config = get_descriptor(*config, "config");
-  if (out.config.media_type != kDockerConfig && out.config.media_type != kOciConfig)
+  if (of == Of::image && !is_image_config_type(out.config.media_type))
     throw Error(Errc::invalid_argument,
                 fmt::format("Encountered remote \"{}\"(artifact) when fetching", out.config.media_type));
   if (out.config.size > std::int64_t(kMaxConfigBytes)) invalid("config.size: more than {} bytes", kMaxConfigBytes);
@@ -100,7 +104,7 @@ Manifest read_manifest(const json::Object& object, std::string media_type) {
   for (std::size_t i = 0; i < layers->size(); ++i) {
     const std::string where = fmt::format("layers[{}]", i);
     out.layers.push_back(get_descriptor((*layers)[i], where));
-    if (!is_layer_type(out.layers.back().media_type))
+    if (of == Of::image && !is_layer_type(out.layers.back().media_type))
       invalid("{}.mediaType: {} is not a layer that can be unpacked", where, quote(out.layers.back().media_type));
   }
   out.annotations = get_annotations(object, "manifest");
@@ -154,7 +158,9 @@ bool is_layer_type(std::string_view type) {
   return std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end();
 }
 
-Document parse_document(std::string_view bytes, std::string_view content_type) {
+namespace {
+
+Document parse(std::string_view bytes, std::string_view content_type, Of of) {
   content_type = without_parameters(content_type);
   if (content_type.starts_with(kSchema1)) throw Error(Errc::invalid_argument, std::string(kSchema1Text));
   if (bytes.size() > kMaxManifestBytes) invalid("larger than {} bytes", kMaxManifestBytes);
@@ -178,13 +184,26 @@ Document parse_document(std::string_view bytes, std::string_view content_type) {
   if (has_manifests ? !is_index_type(media_type) : !is_manifest_type(media_type))
     invalid("mediaType {} does not fit its content", quote(media_type));
   if (has_manifests) return read_index(object, std::move(media_type));
-  return read_manifest(object, std::move(media_type));
+  return read_manifest(object, std::move(media_type), of);
+}
+
+Manifest only_manifest(Document document) {
+  if (auto* manifest = std::get_if<Manifest>(&document)) return std::move(*manifest);
+  invalid("an index where an image manifest was expected");
+}
+
+}  // namespace
+
+Document parse_document(std::string_view bytes, std::string_view content_type) {
+  return parse(bytes, content_type, Of::image);
 }
 
 Manifest parse_manifest(std::string_view bytes, std::string_view content_type) {
-  Document document = parse_document(bytes, content_type);
-  if (auto* manifest = std::get_if<Manifest>(&document)) return std::move(*manifest);
-  invalid("an index where an image manifest was expected");
+  return only_manifest(parse(bytes, content_type, Of::image));
+}
+
+Manifest parse_any_manifest(std::string_view bytes, std::string_view content_type) {
+  return only_manifest(parse(bytes, content_type, Of::anything));
 }
 
 Index parse_index(std::string_view bytes, std::string_view content_type) {
@@ -210,6 +229,17 @@ std::string render_index(const Index& index) {
   json::Object out{{"schemaVersion", 2}, {"mediaType", index.media_type}, {"manifests", std::move(manifests)}};
   add_annotations(out, index.annotations);
   return json::render(std::move(out));
+}
+
+bool is_image(const Manifest& manifest) {
+  return is_image_config_type(manifest.config.media_type) &&
+         std::all_of(manifest.layers.begin(), manifest.layers.end(),
+                     [](const Descriptor& layer) { return is_layer_type(layer.media_type); });
+}
+
+std::string attestation_subject(const Descriptor& descriptor) {
+  const auto it = descriptor.annotations.find("vnd.docker.reference.digest");
+  return it == descriptor.annotations.end() ? std::string() : it->second;
 }
 
 bool is_attestation(const Descriptor& descriptor) {

@@ -27,6 +27,7 @@ inline constexpr std::string_view kOciLayerZstd = "application/vnd.oci.image.lay
 /// Bounds on what a registry or an archive may make us hold (security.md §6.3).
 inline constexpr std::size_t kMaxManifestBytes = 4 << 20;
 inline constexpr std::size_t kMaxConfigBytes = 8 << 20;
+inline constexpr std::size_t kMaxStatementBytes = 64 << 20;  // of an attestation
 inline constexpr std::size_t kMaxIndexEntries = 1024;
 inline constexpr std::size_t kMaxLayers = 127;
 
@@ -73,10 +74,18 @@ Document parse_document(std::string_view bytes, std::string_view content_type = 
 
 /// As parse_document, but an index is an error too.
 Manifest parse_manifest(std::string_view bytes, std::string_view content_type = {});
+/// As parse_manifest, but of anything: an attestation, an artifact. Its layers are blobs of any type.
+Manifest parse_any_manifest(std::string_view bytes, std::string_view content_type = {});
 Index parse_index(std::string_view bytes, std::string_view content_type = {});
 
 std::string render_manifest(const Manifest& manifest);
 std::string render_index(const Index& index);
+
+/// Whether a manifest is of something that can be unpacked and run: its config and layers are of such types.
+bool is_image(const Manifest& manifest);
+
+/// The image manifest that an attestation in an index is about; empty if it says none.
+std::string attestation_subject(const Descriptor& descriptor);
 
 /// Whether a descriptor in an index carries provenance or an SBOM rather than an image.
 bool is_attestation(const Descriptor& descriptor);

@@ -4,6 +4,7 @@
 
 #include "base/error.hpp"
 #include "base/failpoint.hpp"
+#include "base/log.hpp"
 #include "base/text.hpp"
 #include "image/digest.hpp"
 #include "image/layer_pull.hpp"
@@ -82,6 +83,8 @@ class Pull {
       complete = false;
       (void)co_await layers_->run(std::move(choice.manifest), std::move(choice.config));
     }
+    if (const auto* index = std::get_if<Index>(&document))
+      if (co_await fetch_attestations(*index, image.manifests.front().digest)) complete = false;
     FAILPOINT("pull.before_commit");
     changed_ = !complete || !before || before->id != root.descriptor.digest;
     ImagePtr added;
@@ -127,6 +130,48 @@ class Pull {
     for (const Descriptor& layer : image->layers)
       if (!context_.content().contains(layer.digest)) return std::nullopt;
     return image->manifest;
+  }
+
+  /// Fetches what the index attests of our image. True if there was anything new. An image is usable without, so what
+  /// cannot be had is left out.
+  Task<bool> fetch_attestations(Index index, std::string subject) {
+    bool any = false;
+    for (const Descriptor& d : index.manifests) {
+      if (!is_manifest_type(d.media_type) || !is_attestation(d) || attestation_subject(d) != subject) continue;
+      try {
+        any = co_await fetch_attestation(d) || any;
+      } catch (const Error& e) {
+        if (e.code() == Errc::cancelled) throw;
+        log::info("the attestation {} of {} is left out: {}", d.digest, wanted_.name.familiar(), e.message());
+      }
+    }
+    co_return any;
+  }
+
+  Task<bool> fetch_attestation(Descriptor d) {
+    (void)digest_hex(d.digest);
+    layers_->hold_blob(d.digest);
+    std::string text;
+    if (context_.content().contains(d.digest)) {
+      text = co_await context_.content().read(d.digest, kMaxManifestBytes);
+    } else {
+      RemoteManifest remote = co_await repository_->get_manifest(d.digest);
+      text = std::move(remote.bytes);
+    }
+    const Manifest manifest = parse_any_manifest(text, d.media_type);
+    std::vector<Descriptor> blobs = manifest.layers;
+    blobs.push_back(manifest.config);
+    bool any = false;
+    for (const Descriptor& blob : blobs) {
+      (void)digest_hex(blob.digest);
+      layers_->hold_blob(blob.digest);
+      if (context_.content().contains(blob.digest)) continue;
+      (void)co_await context_.content().put(co_await repository_->get_blob(blob, kMaxStatementBytes));
+      any = true;
+    }
+    if (context_.content().contains(d.digest)) co_return any;
+    (void)co_await context_.content().put(std::move(text));
+    co_return true;
   }
 
   Task<Choice> read_choice(Descriptor descriptor, std::string text) {

@@ -30,25 +30,29 @@ class Push : public std::enable_shared_from_this<Push> {
         hold_(context.content().hold()) {}
 
   Task<void> run(ImagePtr image, bool only_this_platform) {
-    std::vector<ImagePtr> variants;
-    bool whole = true;
-    if (only_this_platform) {
-      variants.push_back(image);
-    } else {
-      for (const ManifestSummary& m : context_.images.list_manifests(image->id)) {
-        if (m.available) variants.push_back(context_.images.get(image->id, m.platform));
-        else whole = false;
+    const bool is_index = image->id != image->manifest.digest;
+    std::vector<ImagePtr> variants{image};
+    std::vector<Attachment> attachments;
+    bool whole = !only_this_platform;
+    if (is_index && whole) {
+      whole = co_await is_index_pushable(image->id);
+      if (whole) {
+        variants = context_.images.list_variants(image->id);
+        attachments = context_.images.list_attachments(image->id);
       }
     }
-    // An index of which something is missing cannot be pushed: its best platform goes instead.
-    const bool instead = !whole && image->id != image->manifest.digest;
-    if (instead) variants.assign(1, image);
     for (const ImagePtr& variant : variants) plan(*variant);
+    for (const Attachment& a : attachments) plan(a);
     co_await push_blobs();
-    const Descriptor top = instead || only_this_platform ? image->manifest : image->descriptor;
+    const Descriptor top = whole ? image->descriptor : image->manifest;
     for (const ImagePtr& variant : variants)
       if (variant->manifest.digest != top.digest) co_await put(variant->manifest, variant->manifest.digest);
+    for (const Attachment& a : attachments) co_await put(a.descriptor, a.descriptor.digest);
     co_await put(top, name_.tag);
+    if (is_index && !whole && !only_this_platform)
+      progress_->aux(json::render(json::Object{{"manifestPushedInsteadOfIndex", true},
+                                               {"originalIndex", describe(image->descriptor)},
+                                               {"selectedManifest", describe(image->manifest)}}));
     progress_->status(fmt::format("{}: digest: {} size: {}", name_.tag, top.digest, top.size));
     progress_->aux(json::render(json::Object{{"Tag", name_.tag}, {"Digest", top.digest}, {"Size", top.size}}));
   }
@@ -61,6 +65,28 @@ class Push : public std::enable_shared_from_this<Push> {
     bool uploading = false;
     bool done = false;
   };
+
+  /// An index can be pushed if each of its manifests is here or there. Otherwise its best platform goes instead.
+  Task<bool> is_index_pushable(std::string id) {
+    for (const ManifestSummary& m : context_.images.list_manifests(id))
+      if (!m.available && !co_await repository_->has_manifest(m.descriptor.digest)) co_return false;
+    co_return true;
+  }
+
+  static json::Object describe(const Descriptor& d) {
+    json::Object out{{"mediaType", d.media_type}, {"digest", d.digest}, {"size", d.size}};
+    if (d.platform) {
+      json::Object platform{{"architecture", d.platform->architecture}, {"os", d.platform->os}};
+      if (!d.platform->variant.empty()) platform.emplace("variant", d.platform->variant);
+      out.emplace("platform", std::move(platform));
+    }
+    return out;
+  }
+
+  void plan(const Attachment& attachment) {
+    add(attachment.manifest.config, false);
+    for (const Descriptor& blob : attachment.manifest.layers) add(blob, false);
+  }
 
   void plan(const Image& image) {
     for (const Descriptor& layer : image.layers) add(layer, true);

@@ -14,9 +14,10 @@ namespace gantry::image {
 /// What the index holds for one Image::id. Internal to Images.
 struct Images::Record {
   db::ImageRow row;
-  std::optional<Index> index;      // absent: the image is a single manifest, or its index is lost
-  std::vector<ImagePtr> variants;  // the platforms that are here; replaced, never changed
-  std::set<std::string> names;     // canonical
+  std::optional<Index> index;           // absent: the image is a single manifest, or its index is lost
+  std::vector<Attachment> attachments;  // of `index`, those that are here
+  std::vector<ImagePtr> variants;       // the platforms that are here; replaced, never changed
+  std::set<std::string> names;          // canonical
 
   Descriptor descriptor() const {
     Descriptor d;

@@ -174,13 +174,14 @@ Task<HttpResponse> Registry::send(Endpoint endpoint, HttpRequest request) {
   }
 }
 
-Task<HttpResponse> Registry::get(std::string url, RegistryAuth auth) {
+Task<HttpResponse> Registry::get(std::string url, RegistryAuth auth, std::function<void(int, std::string_view)> sink) {
   const auto parts = parse_url(url);
   if (!parts) throw Error(Errc::invalid_argument, fmt::format("invalid registry address: {}", quote(url)));
   auto endpoints = co_await endpoints_for(parts->authority, false);
   HttpRequest request;
   request.url = std::move(url);
-  request.headers = {"Accept: application/json"};
+  request.headers = {sink ? "Accept: */*" : "Accept: application/json"};
+  request.sink = std::move(sink);
   if (!auth.username.empty()) request.headers.push_back(basic_header(auth));
   HttpResponse response = co_await send(endpoints.front(), request);
   if (response.failure != Failure::none) throw_transport(request, response);

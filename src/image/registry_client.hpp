@@ -95,6 +95,7 @@ class Repository {
   Task<std::vector<std::string>> list_tags();
 
   Task<bool> has_blob(std::string digest);
+  Task<bool> has_manifest(std::string digest);
   /// Asks the registry to take the blob over from another repository of it.
   Task<bool> mount_blob(std::string digest, std::string from_path);
   Task<void> upload_blob(std::string digest, std::shared_ptr<Upload> upload);
@@ -133,8 +134,9 @@ class Registry {
   Task<RepositoryPtr> open(Reference name, RegistryAuth auth, std::string actions);
   /// Returns the refresh token that the registry issued, or nothing. Throws unauthorized.
   Task<std::string> log_in(RegistryAuth auth);
-  /// One plain GET, for search. No credentials unless Basic ones are given.
-  Task<HttpResponse> get(std::string url, RegistryAuth auth);
+  /// One plain GET, for search and imports. No credentials unless Basic ones are given. With a `sink` the body of a
+  /// 2xx answer goes there, on the HTTP thread.
+  Task<HttpResponse> get(std::string url, RegistryAuth auth, std::function<void(int, std::string_view)> sink = nullptr);
 
  private:
   friend class Repository;

@@ -288,6 +288,14 @@ Task<bool> Repository::has_blob(std::string digest) {
   co_return false;
 }
 
+Task<bool> Repository::has_manifest(std::string digest) {
+  HttpRequest head;
+  head.method = "HEAD";
+  head.headers = {manifest_accept()};
+  HttpResponse response = co_await request(head, "manifests/" + digest);
+  co_return response.failure == Failure::none&& response.status == 200;
+}
+
 Task<bool> Repository::mount_blob(std::string digest, std::string from_path) {
   HttpRequest post;
   post.method = "POST";

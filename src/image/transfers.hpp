@@ -41,8 +41,9 @@ struct LoadRequest {
 };
 
 struct ImportRequest {
-  std::shared_ptr<storage::ByteSource> archive;
-  std::string repository;  // empty: no name
+  std::shared_ptr<storage::ByteSource> archive;  // nullptr: it is at `url`
+  std::string url;                               // http or https
+  std::string repository;                        // empty: no name
   std::string tag;
   std::string message;
   std::vector<std::string> changes;  // Dockerfile instructions

@@ -63,8 +63,8 @@ class Registry:
         auth = {"username": self.user, "password": self.password, "serveraddress": self.host}
         return base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()
 
-    def get(self, path):
-        request = urllib.request.Request(f"http://{self.host}{path}")
+    def get(self, path, accept="*/*"):
+        request = urllib.request.Request(f"http://{self.host}{path}", headers={"Accept": accept})
         if self.user:
             token = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
             request.add_header("Authorization", "Basic " + token)
