@@ -503,6 +503,7 @@ Task<void> App::State::stop() {
   sys::notify_service_manager("STOPPING=1");
   log::info("gantryd stops; containers keep running");
   content.keep_unfinished();
+  content.keep_unfinished();
   co_await server->stop(kShutdownGrace);
   co_await health.stop();
   co_await execs.stop();
