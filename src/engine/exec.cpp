@@ -12,6 +12,7 @@
 #include "engine/detach_keys.hpp"
 #include "engine/exec_spec.hpp"
 #include "engine/messages.hpp"
+#include "runtime/limits.hpp"
 
 namespace gantry::engine {
 namespace {
@@ -29,6 +30,9 @@ void require_active(const Container& container, const std::string& reference) {
   if (container.state.paused) throw container_is_paused(reference);
   if (container.state.restarting || !container.shim) throw container_is_restarting(container.id.str());
 }
+
+/// Behind the name of an exec's file: its `exec_die` was told.
+constexpr std::string_view kTold = ".told";
 
 void remove_files_blocking(const std::vector<sys::Path>& files) {
   std::error_code ignored;  // gone with its container
@@ -83,8 +87,13 @@ Task<ExecPtr> Execs::enter(ContainerPtr container, ExecOptions options, bool is_
   exec->options = std::move(options);
   exec->options.env.clear();
   if (exec->options.user.empty()) exec->options.user = container->config.User;
-  exec->process_json =
+  in->cgroup = runtime::cgroup_directory(container->cgroup_parent(services_.config.cgroup_parent), exec->container_id,
+                                         services_.config.systemd_cgroups());
+  BuiltProcess built =
       co_await services_.lanes.quick.run([in, facts = &services_.host] { return build_process_blocking(*in, *facts); });
+  exec->process_json = std::move(built.process_json);
+  exec->native = std::move(built.native);
+  if (exec->native) exec->confinement = co_await confinement_of(container);
   if (!is_probe) {
     // Beside the shim, so that a daemon that comes after this one knows it; gone with the run, so it is not synced.
     co_await services_.lanes.quick.run(
@@ -100,6 +109,35 @@ Task<ExecPtr> Execs::enter(ContainerPtr container, ExecOptions options, bool is_
   by_id_[exec->id] = exec;
   publish(*exec, "exec_create: " + exec->command_text());
   co_return exec;
+}
+
+/// As the container's config.json says, so that a daemon with other defaults confines an exec like its container.
+Task<std::shared_ptr<const runtime::Confinement>> Execs::confinement_of(ContainerPtr container) {
+  const std::uint64_t start = container->starts;
+  const auto known = confined_.find(container->id.str());
+  if (known != confined_.end() && known->second.start == start) co_return known->second.how;
+  std::shared_ptr<const runtime::Confinement> how;
+  try {
+    how = co_await services_.lanes.quick.run(
+        [this, file = (services_.paths.shim(container->id.str()) / "bundle/config.json").string()] {
+          return confinements_.read_blocking(file);
+        });
+  } catch (const Error& e) {
+    if (e.code() == Errc::cancelled) throw;
+    log::debug("container {}: the runtime makes its execs: {}", container->name, e.message());
+  }
+  confined_[container->id.str()] = {start, how};
+  co_return how;
+}
+
+/// The event, once, whatever daemon is there by then.
+Task<void> Execs::tell_end(ExecPtr exec) {
+  publish(*exec, "exec_die", {{"exitCode", std::to_string(exec->exit_code.value_or(0))}});
+  if (exec->is_probe) co_return;
+  co_await services_.lanes.quick.run([file = directory(exec->container_id) / exec->id] {
+    std::error_code gone;  // with its container
+    std::filesystem::rename(file, file.string() + std::string(kTold), gone);
+  });
 }
 
 void Execs::forget(const Exec& exec) { by_id_.erase(exec.id); }
@@ -140,7 +178,9 @@ void Execs::erase(const std::vector<ExecPtr>& old) {
   std::vector<sys::Path> files;
   for (const ExecPtr& exec : old) {
     by_id_.erase(exec->id);
-    if (!exec->is_probe) files.push_back(directory(exec->container_id) / exec->id);
+    if (exec->is_probe) continue;
+    const sys::Path file = directory(exec->container_id) / exec->id;
+    files.insert(files.end(), {file, file.string() + std::string(kTold)});
   }
   if (files.empty()) return;
   tasks_.spawn("removal of old exec records",
@@ -158,12 +198,12 @@ Task<void> Execs::collect() {
       else if (exec->phase == ExecPhase::ended) exec->can_remove = true;
     }
     erase(old);
+    std::erase_if(confined_, [this](const auto& item) { return !store_.find(item.first); });
   }
 }
 
 Task<void> Execs::recover() {
   tasks_.spawn("exec records", collect());
-  using Files = std::vector<std::pair<std::string, std::string>>;
   for (const ContainerPtr& container : store_.list()) {
     if (!container->shim) continue;
     Files files = co_await services_.lanes.quick.run([directory = directory(container->id.str())] {
@@ -185,35 +225,40 @@ Task<void> Execs::recover() {
 
 /// Takes over what the former daemon began in one container. A file without an exec in the shim is one that was never
 /// started: the shim keeps the last that ended.
-Task<void> Execs::adopt(ContainerPtr container, std::vector<std::pair<std::string, std::string>> files) {
+Task<void> Execs::adopt(ContainerPtr container, Files files) {
   runtime::ShimClient shim = *container->shim;
   std::map<std::string, runtime::ExecState> states;
   for (runtime::ExecState& state : co_await shim.exec_list()) states[state.id] = state;
-  for (const auto& [id, text] : files) {
+  for (const auto& [name, text] : files) {
+    const bool told = name.ends_with(kTold);
     auto exec = std::make_shared<Exec>();
-    exec->id = id;
+    exec->id = told ? name.substr(0, name.size() - kTold.size()) : name;
     exec->container_id = container->id.str();
     exec->container = container;
     exec->number = ++created_;
     decode_exec(text, *exec);
-    by_id_[id] = exec;
-    const auto found = states.find(id);
+    by_id_[exec->id] = exec;
+    const auto found = states.find(exec->id);
     if (found == states.end()) continue;
-    const runtime::ExecState& state = found->second;
-    using runtime::ShimStatus;
-    if (state.status == ShimStatus::created) {
-      co_await shim.exec_remove(id);
-      continue;
-    }
-    exec->process_json.clear();
-    exec->pid = state.pid;
-    if (state.exit) {
-      mark_ended(*exec, state.exit->exit_code);
-      continue;
-    }
-    mark_running(exec, container);
-    tasks_.spawn("exec " + id.substr(0, 12), watch(exec, container, shim));
+    // Made, not started: the next start makes it again.
+    if (found->second.status == runtime::ShimStatus::created) co_await shim.exec_remove(exec->id);
+    else adopt_one(exec, container, found->second, told);
   }
+}
+
+/// `told`: its end was an event already.
+void Execs::adopt_one(const ExecPtr& exec, const ContainerPtr& container, const runtime::ExecState& state, bool told) {
+  exec->process_json.clear();
+  exec->pid = state.pid;
+  const std::string name = "exec " + exec->id.substr(0, 12);
+  if (!state.exit) {
+    mark_running(exec, container);
+    tasks_.spawn(name, watch(exec, container, *container->shim));
+    return;
+  }
+  mark_ended(*exec, state.exit->exit_code);
+  // One that could not be started has no end, as in Docker.
+  if (!told && state.started_ns != 0) tasks_.spawn(name, tell_end(exec));
 }
 
 Task<void> Execs::stop() {

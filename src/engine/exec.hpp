@@ -16,6 +16,8 @@
 #include "engine/lifecycle.hpp"
 #include "engine/services.hpp"
 #include "engine/stream_client.hpp"
+#include "protocol/native_process.hpp"
+#include "runtime/seccomp_program.hpp"
 
 namespace gantry::engine {
 
@@ -49,7 +51,10 @@ struct Exec {
   ExecOptions options;       // without the environment
   std::string keys;          // the bytes that detach; empty: the default
   std::string process_json;  // what the runtime gets; empty once it was started
-  bool is_probe = false;     // a health check: told in events, shown nowhere
+  /// What the shim gets instead if it can make the process itself, and how the container is confined.
+  std::unique_ptr<protocol::NativeProcess> native;
+  std::shared_ptr<const runtime::Confinement> confinement;
+  bool is_probe = false;  // a health check: told in events, shown nowhere
 
   ExecPhase phase = ExecPhase::created;
   std::optional<int> exit_code;  // 126 or 127 if it could not be started
@@ -110,7 +115,9 @@ class Execs {
   Task<ExecPtr> enter(ContainerPtr container, ExecOptions options, bool is_probe);
   Task<StreamPtr> launch(ExecPtr exec, bool attached, ExecTerminalSize size);
   Task<StreamPtr> start_in_shim(ExecPtr exec, runtime::ShimClient shim, bool attached, ExecTerminalSize size);
+  Task<std::shared_ptr<const runtime::Confinement>> confinement_of(ContainerPtr container);
   Task<void> watch(ExecPtr exec, ContainerPtr container, runtime::ShimClient shim);
+  Task<void> tell_end(ExecPtr exec);
   Task<std::optional<runtime::ExecState>> settled(runtime::ShimClient shim, std::string shim_id);
   Task<void> remove_in_shim(runtime::ShimClient shim, std::string shim_id);
   void mark_running(const ExecPtr& exec, const ContainerPtr& container);
@@ -120,13 +127,21 @@ class Execs {
   void make_room();
   void erase(const std::vector<ExecPtr>& old);
   Task<void> collect();
-  Task<void> adopt(ContainerPtr container, std::vector<std::pair<std::string, std::string>> files);
+  using Files = std::vector<std::pair<std::string, std::string>>;
+  Task<void> adopt(ContainerPtr container, Files files);
+  void adopt_one(const ExecPtr& exec, const ContainerPtr& container, const runtime::ExecState& state, bool told);
   sys::Path directory(const std::string& container_id) const { return services_.paths.shim(container_id) / "execs"; }
 
   Services& services_;
   ContainerStore& store_;
   Lifecycle& lifecycle_;
   std::unordered_map<std::string, ExecPtr> by_id_;
+  struct Confined {
+    std::uint64_t start = 0;  // of the container
+    std::shared_ptr<const runtime::Confinement> how;
+  };
+  std::unordered_map<std::string, Confined> confined_;  // by container, since its last start
+  runtime::ConfinementReader confinements_;
   std::uint64_t created_ = 0;
   async::TaskGroup tasks_;
 };

@@ -75,6 +75,8 @@ Task<Execs::StreamPtr> Execs::launch(ExecPtr exec, bool attached, ExecTerminalSi
     failure = std::make_exception_ptr(container->shim ? e : container_not_running(exec->container_id));
   }
   exec->process_json = std::string();
+  exec->native.reset();
+  exec->confinement.reset();
   if (failure) {
     mark_ended(*exec, exit_code);
     if (!shim_remembers) co_await remove_in_shim(shim, exec->shim_id());
@@ -85,6 +87,25 @@ Task<Execs::StreamPtr> Execs::launch(ExecPtr exec, bool attached, ExecTerminalSi
   co_return stream;
 }
 
+namespace {
+
+/// Empty if only the runtime can make the process, or if it is too big for a message: then the runtime says so.
+std::string encode_native(const Exec& exec) {
+  constexpr std::size_t kMost = 2 << 20;
+  if (!exec.native || !exec.confinement) return {};
+  protocol::NativeProcess process = *exec.native;
+  if (exec.confinement->filter) {
+    process.filter = exec.confinement->filter->code;
+    process.filter_flags = exec.confinement->filter->flags;
+  }
+  process.apparmor_profile = exec.confinement->apparmor_profile;
+  process.selinux_label = exec.confinement->selinux_label;
+  std::string bytes = protocol::encode_native(process);
+  return bytes.size() + exec.process_json.size() <= kMost ? bytes : std::string();
+}
+
+}  // namespace
+
 /// Attached before the process runs, so that no output is lost.
 Task<Execs::StreamPtr> Execs::start_in_shim(ExecPtr exec, runtime::ShimClient shim, bool attached,
                                             ExecTerminalSize size) {
@@ -92,6 +113,7 @@ Task<Execs::StreamPtr> Execs::start_in_shim(ExecPtr exec, runtime::ShimClient sh
   runtime::ExecRequest request;
   request.exec_id = exec->shim_id();
   request.process_json = exec->process_json;
+  if (shim.has_feature("native-exec")) request.native = encode_native(*exec);
   request.tty = options.tty;
   request.open_stdin = attached && options.use_stdin;
   const ExecTerminalSize wanted = size.rows != 0 || size.columns != 0 ? size : options.size;
@@ -144,7 +166,7 @@ Task<void> Execs::watch(ExecPtr exec, ContainerPtr container, runtime::ShimClien
     }
   }
   mark_ended(*exec, exit_code);
-  publish(*exec, "exec_die", {{"exitCode", std::to_string(exit_code)}});
+  co_await tell_end(exec);
   if (exec->is_probe) co_await remove_in_shim(shim, exec->shim_id());
 }
 

@@ -3,7 +3,7 @@
 #include "base/text.hpp"
 #include "engine/spec_builder.hpp"
 #include "json/codec.hpp"
-#include "runtime/capabilities.hpp"
+#include "runtime/native_process.hpp"
 #include "runtime/spec.hpp"
 #include "runtime/users.hpp"
 
@@ -30,7 +30,18 @@ BOOST_DESCRIBE_STRUCT(StoredExec, (),
 
 }  // namespace
 
-std::string build_process_blocking(const ExecInputs& in, const runtime::HostFacts& facts) {
+namespace {
+
+/// The home of the first user with that id, as runc looks it up: by the number, not by the name that was asked for.
+std::string home_of(const ExecInputs& in, const std::string& user, const runtime::ResolvedUser& resolved) {
+  const std::string number = std::to_string(resolved.user.uid);
+  if (user.empty() || split_once(user, ':').first == number) return resolved.home;
+  return runtime::resolve_user_blocking(in.rootfs.string(), number, {}).home;
+}
+
+}  // namespace
+
+BuiltProcess build_process_blocking(const ExecInputs& in, const runtime::HostFacts& facts) {
   const ExecOptions& wanted = in.options;
   model::HostConfig host = in.host;
   host.Privileged = host.Privileged || wanted.privileged;
@@ -43,13 +54,20 @@ std::string build_process_blocking(const ExecInputs& in, const runtime::HostFact
   if (process.cwd.empty()) process.cwd = "/";
   const std::string& user = wanted.user.empty() ? in.config.User : wanted.user;
   const auto groups = in.host.GroupAdd.value_or(std::vector<std::string>{});
-  process.user = runtime::resolve_user_blocking(in.rootfs.string(), user, groups).user;
+  const runtime::ResolvedUser resolved = runtime::resolve_user_blocking(in.rootfs.string(), user, groups);
+  process.user = resolved.user;
   process.terminal = wanted.tty;
   process.capabilities = std::move(policy.capabilities);
   process.no_new_privileges = policy.no_new_privileges;
   process.oom_score_adj = policy.oom_score_adj;
   process.ulimits = std::move(policy.ulimits);
-  return runtime::render_oci_process(process);
+  BuiltProcess built;
+  built.process_json = runtime::render_oci_process(process);
+  if (auto native = runtime::make_native_process(process, home_of(in, user, resolved))) {
+    runtime::set_cgroups(*native, facts.cgroup, in.cgroup);
+    built.native = std::make_unique<protocol::NativeProcess>(std::move(*native));
+  }
+  return built;
 }
 
 std::string encode_exec(const Exec& exec) {

@@ -46,6 +46,7 @@ enum class Type : std::uint16_t {
   wait_oom = 22,
   shutdown = 23,
   serve_names = 24,
+  retarget = 25,
   ok = 0x8000,
   error = 0x8001,
 };
@@ -92,6 +93,33 @@ enum class Tag : std::uint16_t {
   attached = 38,
   names = 39,
   netns = 40,
+  packed = 41,  // pids: the answer may be one field
+  pids = 42,    // four bytes each
+  target = 43,  // repeated
+  // A process that the shim makes itself (protocol/native_process.hpp). Lists of texts end each with a NUL.
+  native = 60,  // nested: the fields below
+  args = 61,
+  env = 62,
+  directory = 63,
+  uid = 64,
+  gid = 65,
+  groups = 66,  // four bytes each
+  umask = 67,
+  bounding = 68,
+  permitted = 69,
+  effective = 70,
+  inheritable = 71,
+  ambient = 72,
+  no_new_privileges = 73,
+  limits = 74,  // twenty bytes each: resource, soft, hard
+  oom_score_adj = 75,
+  filter = 76,
+  filter_flags = 77,
+  apparmor = 78,
+  selinux = 79,
+  cgroups_v1 = 80,
+  cgroup_v2 = 81,
+  cgroup_v2_mount = 82,
 };
 
 /// One frame in memory.

@@ -142,6 +142,7 @@ AttachRequest read_attach(const Message& message) {
 void put(Message& message, const ExecRequest& request) {
   message.put(Tag::exec_id, request.exec_id);
   message.put(Tag::process_json, request.process_json);
+  if (!request.native.empty()) message.put(Tag::native, request.native);
   message.put_flag(Tag::tty, request.tty);
   message.put_flag(Tag::open_stdin, request.open_stdin);
   message.put_number(Tag::rows, request.rows);
@@ -153,6 +154,7 @@ ExecRequest read_exec(const Message& message) {
   request.exec_id = message.text(Tag::exec_id);
   if (!valid_exec_id(request.exec_id)) throw Error(Errc::invalid_argument, "invalid exec id");
   request.process_json = message.text(Tag::process_json);
+  request.native = message.text(Tag::native);
   request.tty = message.flag(Tag::tty);
   request.open_stdin = message.flag(Tag::open_stdin);
   request.rows = static_cast<std::uint16_t>(bounded(message, Tag::rows, 0xffff));

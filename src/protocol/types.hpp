@@ -104,7 +104,10 @@ struct AttachRequest {
 struct ExecRequest {
   std::string exec_id;       // letters, digits, '_', '-', '.'; at most 128
   std::string process_json;  // an OCI process object, as `runc exec --process` reads it
-  bool tty = false;          // must agree with "terminal" of process_json
+  /// The same for the shim itself (protocol::encode_native), which is faster. Empty, or a shim that does not know it:
+  /// the runtime makes the process.
+  std::string native;
+  bool tty = false;  // must agree with "terminal" of process_json
   bool open_stdin = false;
   std::uint16_t rows = 0;  // 0: leave the terminal's size alone
   std::uint16_t columns = 0;
@@ -140,9 +143,13 @@ struct ShimConfig {
   bool stdin_once = false;
   std::uint16_t rows = 0;
   std::uint16_t columns = 0;
-  std::string log_path;   // empty: driver "none"
+  std::string log_path;   // empty: nothing is kept here
   std::string log_attrs;  // a JSON object put into every line as "attrs"; empty: none
   LogOptions log;
+  std::string log_program;                // gantry-log
+  bool log_compress = false;              // rotated files
+  std::vector<std::string> log_settings;  // "key=value", for gantry-log; empty: nothing is sent away
+  bool log_drops = false;                 // output is dropped rather than the container stopped
   /// Absolute cgroup directories of the container, as far as the host has them. They need not exist yet.
   std::string cgroup_memory;    // v2, or the v1 memory hierarchy: out-of-memory events
   std::string cgroup_freezer;   // v2, or the v1 freezer hierarchy: pause

@@ -27,6 +27,14 @@ std::string with_size(std::string json, sys::TerminalSize size) {
                                     ",\"width\":" + std::to_string(size.columns) + "},");
 }
 
+void open_child(sys::Child& child) {
+  try {
+    child.pidfd = sys::open_pidfd(child.pid);
+  } catch (const Error& e) {
+    if (e.code() != Errc::not_found) throw;  // it has ended and is reaped: the reaper knows
+  }
+}
+
 }  // namespace
 
 Execs::Execs(Loop& loop, Reaper& reaper, const protocol::ShimConfig& config, ReadBuffer& buffer)
@@ -47,7 +55,10 @@ void Execs::create(protocol::ExecRequest request) {
   exec->id = request.exec_id;
   exec->tty = request.tty;
   exec->status = Status::created;
-  exec->process_json = std::move(request.process_json);
+  // A runtime that hides its processes (a virtual machine) has nothing that we could join.
+  if (config_.direct && !request.native.empty())
+    exec->process = std::make_unique<protocol::NativeProcess>(protocol::decode_native(request.native));
+  else exec->process_json = std::move(request.process_json);
   // An exec's input ends with the client that began it.
   exec->io = std::make_unique<Stdio>(loop_, buffer_, StdioOptions{request.tty, request.open_stdin, true}, nullptr);
   if (request.tty) exec->io->resize({request.rows, request.columns});
@@ -55,14 +66,45 @@ void Execs::create(protocol::ExecRequest request) {
   execs_[request.exec_id] = std::move(exec);
 }
 
-void Execs::start(const std::string& id, const Reply& reply) {
+void Execs::start(const std::string& id, const sys::Child& init, const Reply& reply) {
   Exec& exec = find(id);
   if (exec.status != Status::created) throw Error(Errc::conflict, "exec " + id + " was started already");
-  const sys::Path process_file = "exec-" + id + ".json";
+  if (exec.process) start_native(exec, init, reply);
+  else start_by_runtime(exec, reply);
+  exec.status = Status::starting;
+  exec.process_json = std::string();
+  exec.ends = {};  // only the process may hold them, or its end would not be the end of the stream
+}
+
+void Execs::start_native(Exec& exec, const sys::Child& init, const Reply& reply) {
+  NativeExec::Options options;
+  options.process = std::move(exec.process);
+  options.init_pid = init.pid;
+  options.init_pidfd = init.pidfd.get();
+  options.tty = exec.tty;
+  options.size = exec.io->wanted_size();
+  options.streams[0] = exec.ends.in.get();
+  options.streams[1] = exec.ends.out.get();
+  options.streams[2] = exec.ends.err.get();
+  exec.native = std::make_unique<NativeExec>(
+      loop_, reaper_, config_, std::move(options),
+      [this, &exec, reply](NativeResult result) { joined(exec, std::move(result), reply); });
+}
+
+void Execs::joined(Exec& exec, NativeResult result, const Reply& reply) {
+  const std::unique_ptr<NativeExec> native = std::move(exec.native);  // its Hold lasts until the process is expected
+  if (result.failure) return failed(exec, *result.failure, reply);
+  exec.child = std::move(result.child);
+  if (exec.tty) exec.io->set_console(std::move(result.terminal));
+  take_over(exec, reply);
+}
+
+void Execs::start_by_runtime(Exec& exec, const Reply& reply) {
+  const sys::Path process_file = "exec-" + exec.id + ".json";
   sys::write_atomically(process_file, with_size(exec.process_json, exec.io->wanted_size()), 0600, false);
   RuntimeCommand::Options options;
   options.args = {"exec",       "--detach",
-                  "--pid-file", absolute_path("exec-" + id + ".pid"),
+                  "--pid-file", absolute_path("exec-" + exec.id + ".pid"),
                   "--process",  absolute_path(process_file.string())};
   if (exec.tty) {
     exec.console = std::make_unique<ConsoleSocket>();
@@ -75,9 +117,6 @@ void Execs::start(const std::string& id, const Reply& reply) {
   exec.command = std::make_unique<RuntimeCommand>(
       loop_, reaper_, config_, std::move(options),
       [this, &exec, reply](CommandResult result) { launched(exec, std::move(result), reply); });
-  exec.status = Status::starting;
-  exec.process_json = std::string();
-  exec.ends = {};  // only the process may hold them, or its end would not be the end of the stream
 }
 
 void Execs::launched(Exec& exec, CommandResult result, const Reply& reply) {
@@ -86,6 +125,7 @@ void Execs::launched(Exec& exec, CommandResult result, const Reply& reply) {
   try {
     if (result.ok) {
       exec.child.pid = read_pid_file(pid_file);
+      open_child(exec.child);
       if (exec.tty) exec.io->set_console(exec.console->receive());
       take_over(exec, reply);
     } else {
@@ -104,11 +144,6 @@ void Execs::launched(Exec& exec, CommandResult result, const Reply& reply) {
 
 void Execs::take_over(Exec& exec, const Reply& reply) {
   exec.started_ns = now().time_since_epoch().count();
-  try {
-    exec.child.pidfd = sys::open_pidfd(exec.child.pid);
-  } catch (const Error& e) {
-    if (e.code() != Errc::not_found) throw;  // it has ended and is reaped: the reaper knows
-  }
   exec.status = Status::running;
   protocol::Message message = reply.success();
   message.put_number(protocol::Tag::pid, static_cast<std::uint64_t>(exec.child.pid));
@@ -191,6 +226,7 @@ void Execs::list(const Reply& reply) const {
 void Execs::kill_all() noexcept {
   for (const auto& [id, exec] : execs_) {
     if (exec->command) exec->command->abort(false);
+    if (exec->native) exec->native->abort(false);
     if (exec->alive()) (void)::kill(exec->child.pid, SIGKILL);
   }
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "shim/native_exec.hpp"
 #include "shim/supervised.hpp"
 
 namespace gantry::shim {
@@ -15,7 +16,8 @@ class Execs {
   Execs(Loop& loop, Reaper& reaper, const protocol::ShimConfig& config, ReadBuffer& buffer);
 
   void create(protocol::ExecRequest request);
-  void start(const std::string& id, const Reply& reply);
+  /// `init` is the container's own process, alive.
+  void start(const std::string& id, const sys::Child& init, const Reply& reply);
   void remove(const std::string& id);
   /// Throws not_found.
   Supervised& get(const std::string& id);
@@ -31,11 +33,16 @@ class Execs {
     bool removed = false;
     std::uint64_t order = 0;  // of their ends
     std::string process_json;
+    std::unique_ptr<protocol::NativeProcess> process;  // null: the runtime makes it
     Stdio::ChildEnds ends;
     std::unique_ptr<ConsoleSocket> console;
     std::unique_ptr<RuntimeCommand> command;
+    std::unique_ptr<NativeExec> native;
   };
   Exec& find(const std::string& id);
+  void start_native(Exec& exec, const sys::Child& init, const Reply& reply);
+  void start_by_runtime(Exec& exec, const Reply& reply);
+  void joined(Exec& exec, NativeResult result, const Reply& reply);
   void launched(Exec& exec, CommandResult result, const Reply& reply);
   void take_over(Exec& exec, const Reply& reply);
   void failed(Exec& exec, const protocol::RuntimeFailure& failure, const Reply& reply);

@@ -16,6 +16,7 @@
 #include "base/error.hpp"
 #include "base/log.hpp"
 #include "shim/dns_server.hpp"
+#include "shim/open_files.hpp"
 #include "shim/relay.hpp"
 #include "shim/server.hpp"
 
@@ -90,6 +91,7 @@ std::unique_ptr<Relay> make_relay(const protocol::ShimConfig& config) {
 void run(int& ready_fd) {
   const protocol::ShimConfig config = protocol::parse_config(sys::read_file("config", 1 << 20));
   prepare_process(config);
+  raise_open_files();
   std::unique_ptr<Relay> relay = make_relay(config);
   Loop loop;
   Watch relay_watch;
@@ -101,6 +103,9 @@ void run(int& ready_fd) {
   Server server(loop, container, names, "socket", [&relay, &relay_watch] {
     relay_watch.reset();
     relay.reset();
+  });
+  server.on_retarget([&relay](const std::string& ip) {
+    if (relay) relay->retarget(ip);
   });
   sys::write_atomically("pid", std::to_string(::getpid()) + "\n", 0600, false);
   tell_ready(ready_fd, "ok\n");

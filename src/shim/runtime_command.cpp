@@ -10,6 +10,7 @@
 
 #include "base/error.hpp"
 #include "shim/failure.hpp"
+#include "shim/open_files.hpp"
 
 extern char** environ;
 
@@ -67,7 +68,10 @@ RuntimeCommand::RuntimeCommand(Loop& loop, Reaper& reaper, const protocol::ShimC
     printed_ = anonymous_file();
     spawn.stderr_fd = printed_.get();
   }
-  child_ = sys::spawn(spawn);
+  {
+    const OriginalOpenFiles limit;  // the container's processes inherit it
+    child_ = sys::spawn(spawn);
+  }
   reaper_.expect(child_.pid, [this](int status, std::int64_t) { ended(status); });
   timeout_ = loop.after(std::chrono::milliseconds(config.runtime_timeout_ms), [this] { abort(true); });
 }

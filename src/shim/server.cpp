@@ -20,7 +20,7 @@ using protocol::Type;
 constexpr std::size_t kMaxConnections = 1024;
 constexpr std::size_t kMaxOutput = 8 << 20;
 
-constexpr const char* kFeatures[] = {"attach", "exec", "oom", "log-clear", "patience", "names"};
+constexpr const char* kFeatures[] = {"attach", "exec", "oom", "log-clear", "patience", "names", "native-exec"};
 
 ErrorCode error_code(Errc code) {
   switch (code) {
@@ -171,6 +171,9 @@ void Server::dispatch(const Message& request, const Reply& reply) {
     case Type::wait_oom: return container_.wait_oom(request.number(Tag::seen), reply);
     case Type::shutdown: return shutdown(reply);
     case Type::serve_names: names_.serve(request.text(Tag::netns), request.text(Tag::names)); return reply.ok();
+    case Type::retarget:
+      for (const std::string_view ip : request.all(Tag::target)) retarget_(std::string(ip));
+      return reply.ok();
     case Type::reopen_log:
     case Type::set_log_options:
     case Type::clear_log: return dispatch_log(request, reply);
@@ -189,7 +192,7 @@ void Server::dispatch(const Message& request, const Reply& reply) {
 }
 
 void Server::dispatch_log(const Message& request, const Reply& reply) {
-  logs::Writer* const log = container_.log();
+  logs::Writer* const log = container_.log().file();
   if (log != nullptr && request.type() == Type::reopen_log) log->reopen();
   if (log != nullptr && request.type() == Type::clear_log) log->clear();
   if (log != nullptr && request.type() == Type::set_log_options) {
@@ -214,7 +217,7 @@ void Server::dispatch_exec(const Message& request, const Reply& reply) {
     case Type::exec_create: container_.execs().create(protocol::read_exec(request)); return reply.ok();
     case Type::exec_start:
       if (!container_.main().alive()) throw Error(Errc::conflict, "the container is not running");
-      return container_.execs().start(id, reply);
+      return container_.execs().start(id, container_.main().child, reply);
     case Type::exec_list: return container_.execs().list(reply);
     case Type::exec_remove: container_.execs().remove(id); return reply.ok();
     default: return;
@@ -264,9 +267,9 @@ void Server::shutdown(const Reply& reply) {
   stop_when_quiet(100);
 }
 
-/// Clients that still take the last output get a while.
+/// Clients and the log driver that still take the last output get a while.
 void Server::stop_when_quiet(int attempts) {
-  if (attempts == 0 || container_.attached() == 0) return loop_.stop();
+  if (attempts == 0 || (container_.attached() == 0 && !container_.log().busy())) return loop_.stop();
   stop_ = loop_.after(std::chrono::milliseconds(100), [this, attempts] { stop_when_quiet(attempts - 1); });
 }
 
