@@ -17,9 +17,13 @@ CREATE TABLE layers (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
+const char* const kLayerFingerprint = R"sql(
+ALTER TABLE layers ADD COLUMN fingerprint TEXT NOT NULL DEFAULT '';  -- storage::fingerprint_tree of the directory
+)sql";
+
 std::vector<LayerRow> list_layers(Db& db) {
   std::vector<LayerRow> rows;
-  Stmt all(db, "SELECT chain_id, parent, diff_id, blob_digest, size, entries, created, state FROM layers");
+  Stmt all(db, "SELECT chain_id, parent, diff_id, blob_digest, size, entries, created, state, fingerprint FROM layers");
   while (all.step()) {
     LayerRow row;
     row.chain_id = all.text(0);
@@ -30,6 +34,7 @@ std::vector<LayerRow> list_layers(Db& db) {
     row.entries = all.integer(5);
     row.created = Timestamp(std::chrono::nanoseconds(all.integer(6)));
     row.state = all.text(7) == "ready" ? LayerState::ready : LayerState::missing;
+    row.fingerprint = all.text(8);
     rows.push_back(std::move(row));
   }
   return rows;
@@ -37,12 +42,12 @@ std::vector<LayerRow> list_layers(Db& db) {
 
 void save_layer(Db& db, const LayerRow& row) {
   Stmt save(db,
-            "INSERT OR REPLACE INTO layers (chain_id, parent, diff_id, blob_digest, size, entries, created, state) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
+            "INSERT OR REPLACE INTO layers (chain_id, parent, diff_id, blob_digest, size, entries, created, state, "
+            "fingerprint) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)");
   save.bind(1, row.chain_id).bind(2, row.parent).bind(3, row.diff_id).bind(4, row.blob_digest);
   save.bind(5, row.size).bind(6, row.entries);
   save.bind(7, static_cast<std::int64_t>(row.created.time_since_epoch().count()));
-  save.bind(8, row.state == LayerState::ready ? "ready" : "missing");
+  save.bind(8, row.state == LayerState::ready ? "ready" : "missing").bind(9, row.fingerprint);
   save.run();
 }
 

@@ -12,6 +12,7 @@ class Db;
 
 /// The tables of this file, for the schema list.
 extern const char* const kLayerSchema;
+extern const char* const kLayerFingerprint;
 
 /// A layer is ready when its directory is in place. It is missing when the directory was found lost or damaged: it is
 /// then rebuilt from its blob before anything uses it.
@@ -27,6 +28,7 @@ struct LayerRow {
   std::int64_t entries = 0;  // files, directories and the rest, without the layer's own root
   Timestamp created;
   LayerState state = LayerState::ready;
+  std::string fingerprint;  // of the directory's names and attributes; empty in rows of an older gantryd
 };
 
 /// All of these block: db lane.

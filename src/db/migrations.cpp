@@ -7,12 +7,14 @@ extern const char* const kContainerSchema;
 extern const char* const kEventSchema;
 extern const char* const kImageSchema;
 extern const char* const kLayerSchema;
+extern const char* const kLayerFingerprint;
 extern const char* const kNetworkSchema;
 extern const char* const kVolumeSchema;
 
 const std::vector<std::vector<const char*>>& migrations() {
   static const std::vector<std::vector<const char*>> all{
       {kContainerSchema, kEventSchema, kImageSchema, kLayerSchema, kNetworkSchema, kVolumeSchema},
+      {kLayerFingerprint},
   };
   return all;
 }

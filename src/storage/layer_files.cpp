@@ -18,6 +18,7 @@
 #include "storage/decompress.hpp"
 #include "storage/hash.hpp"
 #include "storage/tree.hpp"
+#include "storage/tree_compare.hpp"
 #include "sys/xattr.hpp"
 
 namespace gantry::storage {
@@ -162,6 +163,7 @@ void settle_layer(StagedLayer& staged, const std::vector<sys::Path>& parents) {
     }
   }
   if (staged.result.opaque_root) hide_all_below(root.get(), parents, staged.result);
+  staged.fingerprint = fingerprint_tree(root.get());
 }
 
 void install_layer(StagedLayer& staged, const sys::Path& place) {

@@ -20,6 +20,7 @@ struct StagedLayer {
   sys::Path directory;  // holds "diff"
   std::string diff_id;
   UnpackResult result;
+  std::string fingerprint;  // set by settle_layer()
 };
 
 /// Unpacks `source` (compressed or not) into a new directory below tmp/, hashing on the way.

@@ -19,11 +19,13 @@
 #include "storage/init_layer.hpp"
 #include "storage/layer_files.hpp"
 #include "storage/tree.hpp"
+#include "storage/tree_compare.hpp"
 
 namespace gantry::storage {
 namespace {
 
 constexpr unsigned kUnpackThreads = 8;
+constexpr const char* kUnpackAgain = "unpack it again from its blob";
 
 bool directory_exists(const sys::Path& path) {
   struct stat st{};
@@ -41,6 +43,7 @@ Layer make_layer(std::string chain, const UnpackRequest& request, const StagedLa
   layer.size = static_cast<std::int64_t>(staged.result.bytes);
   layer.entries = static_cast<std::int64_t>(staged.result.entries);
   layer.created = now();
+  layer.fingerprint = staged.fingerprint;
   return layer;
 }
 
@@ -441,25 +444,61 @@ std::vector<sys::Path> LayerStore::lower_directories(const std::string& chain) c
 
 // ---- checking
 
+namespace {
+
+/// Empty if the directory is what the row says.
+std::vector<std::string> examine_blocking(const sys::Path& place, const Layer& layer) {
+  if (!directory_exists(place)) return {"its directory is missing"};
+  const sys::Fd root = sys::open_file(place, O_RDONLY | O_DIRECTORY);
+  std::vector<std::string> out;
+  const TreeCount count = count_tree(root.get());
+  if (count.entries != static_cast<std::uint64_t>(layer.entries))
+    out.push_back(fmt::format("has {} entries instead of {}", count.entries, layer.entries));
+  if (count.bytes != static_cast<std::uint64_t>(layer.size))
+    out.push_back(fmt::format("has {} bytes instead of {}", count.bytes, layer.size));
+  if (out.empty() && !layer.fingerprint.empty() && fingerprint_tree(root.get()) != layer.fingerprint)
+    out.emplace_back("names, modes, owners, sizes or attributes are not what was unpacked");
+  return out;
+}
+
+}  // namespace
+
+std::vector<std::string> examine_layer_blocking(const sys::Paths& paths, const Layer& layer) {
+  return examine_blocking(paths.layer(digest_hex(layer.chain_id)) / "diff", layer);
+}
+
 Task<std::vector<Problem>> LayerStore::verify_layer(std::string chain) {
   const Layer* known = find(chain);
   if (known == nullptr) throw Error(Errc::not_found, "no such layer: " + chain);
   const Layer layer = *known;
   std::vector<Problem> problems;
-  const std::string repair = "unpack it again from its blob";
   if (layer.state != db::LayerState::ready) {
-    problems.push_back({subject(chain), "its directory is missing", repair});
+    problems.push_back({subject(chain), "its directory is missing", kUnpackAgain});
     co_return problems;
   }
-  const TreeCount count = co_await lanes_.bulk.run([place = directory(chain)] {
-    if (!directory_exists(place)) return TreeCount{};
-    return count_tree(sys::open_file(place, O_RDONLY | O_DIRECTORY).get());
-  });
-  if (count.entries != static_cast<std::uint64_t>(layer.entries))
-    problems.push_back(
-        {subject(chain), fmt::format("has {} entries instead of {}", count.entries, layer.entries), repair});
-  if (count.bytes != static_cast<std::uint64_t>(layer.size))
-    problems.push_back({subject(chain), fmt::format("has {} bytes instead of {}", count.bytes, layer.size), repair});
+  for (std::string& text :
+       co_await lanes_.bulk.run([paths = paths_, layer] { return examine_layer_blocking(paths, layer); }))
+    problems.push_back({subject(chain), std::move(text), kUnpackAgain});
+  co_return problems;
+}
+
+Task<std::vector<Problem>> LayerStore::verify_contents(std::string chain, std::shared_ptr<ByteSource> source) {
+  const Layer* known = find(chain);
+  if (known == nullptr) throw Error(Errc::not_found, "no such layer: " + chain);
+  std::vector<sys::Path> parents;
+  for (const Layer& layer : get_chain(known->parent)) parents.push_back(directory(layer.chain_id));
+  constexpr std::size_t kShown = 10;
+  auto differences =
+      co_await unpack_lane_.run([paths = paths_, source, parents, place = directory(chain), diff_id = known->diff_id] {
+        const auto staged = stage_layer(paths, source, {});
+        if (staged->diff_id != diff_id) throw Error(Errc::corrupted, "the blob does not hold this layer");
+        settle_layer(*staged, parents);
+        if (!directory_exists(place)) return std::vector<std::string>{"its directory is missing"};
+        return compare_trees(sys::open_file(place, O_RDONLY | O_DIRECTORY).get(),
+                             sys::open_file(staged->directory / "diff", O_RDONLY | O_DIRECTORY).get(), true, kShown);
+      });
+  std::vector<Problem> problems;
+  for (std::string& text : differences) problems.push_back({subject(chain), std::move(text), kUnpackAgain});
   co_return problems;
 }
 

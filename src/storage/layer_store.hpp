@@ -48,6 +48,9 @@ struct Unpacked {
   bool reused = false;  // it was there already, or another request unpacked it; `source` was then not read to its end
 };
 
+/// What is wrong with the directory of a layer whose row says that it is ready. Blocks.
+std::vector<std::string> examine_layer_blocking(const sys::Paths& paths, const Layer& layer);
+
 class LayerStore;
 
 /// Keeps layers that no row refers to yet from being removed as unused, for as long as it lives. Loop thread.
@@ -127,8 +130,12 @@ class LayerStore {
   /// every container needs (see init_layer.hpp).
   std::vector<sys::Path> lower_directories(const std::string& chain) const;
 
-  /// Compares a layer's directory with what its row says (number of entries, bytes). Nothing if it is well.
+  /// Compares a layer's directory with what its row says: names, types, modes, owners, sizes, links, attributes.
+  /// Nothing if it is well. Reads no contents.
   Task<std::vector<Problem>> verify_layer(std::string chain);
+  /// Compares a layer's directory, contents too, with what `source`, its blob, unpacks to: a second time, below tmp/.
+  /// Throws corrupted if the source is not the layer; not_found if a layer below is not ready.
+  Task<std::vector<Problem>> verify_contents(std::string chain, std::shared_ptr<ByteSource> source);
   /// Rows without a directory, directories without a row, layers without a parent. Walks no trees.
   Task<std::vector<Problem>> check();
 
