@@ -88,8 +88,10 @@ Task<Response> ContainerRoutes::logs(Request request) {
   wanted.since = query.get("since");
   wanted.until = query.get("until");
   wanted.tail = query.get("tail");
+  wanted.json = request.version() >= ApiVersion{1, 54} && query.get("format") == "json";
   engine::LogSession session = logs_.open(request.param("name"), wanted);
-  Streamer out = co_await request.start_stream(200, stream_type(session.render.framed, request.version()));
+  Streamer out = co_await request.start_stream(
+      200, wanted.json ? "application/jsonl" : stream_type(session.render.framed, request.version()));
   auto writer = std::make_shared<StreamerWriter>(out);
   co_await logs_.run(std::move(session), std::move(writer));
   co_return Response::sent();

@@ -9,7 +9,9 @@
 #include <arpa/inet.h>
 #include <unistd.h>
 
+#include "base/error.hpp"
 #include "base/text.hpp"
+#include "logs/options.hpp"
 
 namespace gantry::config::check {
 namespace {
@@ -66,10 +68,6 @@ Result proxy(const std::string& value) {
   return Finding{"the proxy's scheme is not supported", "http://host:port, https:// or socks5://", ""};
 }
 
-const std::vector<std::string> kLogDrivers{"json-file", "local",   "none",   "syslog",  "journald", "gelf",
-                                           "fluentd",   "awslogs", "splunk", "etwlogs", "gcplogs"};
-const std::vector<std::string> kFileLogOpts{"max-size", "max-file",  "compress", "labels", "labels-regex",
-                                            "env",      "env-regex", "tag",      "mode",   "max-buffer-size"};
 const std::vector<std::string> kUlimits{"core",   "cpu",   "data", "fsize",  "locks",  "memlock",    "msgqueue", "nice",
                                         "nofile", "nproc", "rss",  "rtprio", "rttime", "sigpending", "stack"};
 
@@ -100,14 +98,23 @@ Result log_format(const Config& c) {
   return one_of(c.log_format, {"text", "json"}, "invalid log format: " + c.log_format);
 }
 Result log_driver(const Config& c) {
-  return one_of(c.log_driver, kLogDrivers, "logger: no log driver named '" + c.log_driver + "' is registered");
+  std::vector<std::string> known{"none"};
+  for (const std::string_view name : logs::driver_names()) known.emplace_back(name);
+  return one_of(c.log_driver, known, "logger: no log driver named '" + c.log_driver + "' is registered");
 }
 Result log_opts(const Config& c) {
-  if (c.log_driver != "json-file" && c.log_driver != "local") return std::nullopt;
+  if (log_driver(c)) return std::nullopt;  // said already
+  try {
+    logs::validate_options(c.log_driver, c.log_opts);
+  } catch (const Error& e) {
+    if (e.code() != Errc::invalid_argument) throw;
+    const std::vector<std::string> known = logs::option_names(c.log_driver);
+    for (const auto& [key, value] : c.log_opts)
+      if (auto bad = one_of(key, known, e.message())) return bad;
+    return Finding{e.message(), "", ""};
+  }
+  if (!logs::is_file_driver(c.log_driver)) return std::nullopt;
   for (const auto& [key, value] : c.log_opts) {
-    if (key.starts_with("cache-")) continue;
-    if (auto bad = one_of(key, kFileLogOpts, "unknown log opt '" + key + "' for " + c.log_driver + " log driver"))
-      return bad;
     if (key == "max-size" && value != "-1" && parse_size(value).value_or(0) <= 0)
       return Finding{"invalid max-size: " + quote(value), "a size such as 20m, or -1 for no limit", ""};
     if (key == "max-file" && parse_int(value).value_or(0) < 1)

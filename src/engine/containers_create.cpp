@@ -9,6 +9,7 @@
 #include "engine/containers.hpp"
 #include "engine/legacy_links.hpp"
 #include "engine/lifecycle.hpp"
+#include "engine/log_config.hpp"
 #include "engine/messages.hpp"
 #include "engine/names.hpp"
 #include "engine/settings.hpp"
@@ -171,7 +172,10 @@ Task<CreateResult> Containers::create_steps(async::OperationPtr op, CreateReques
   container->id = ContainerId(random_id());
   find_mounted_images(*container, hold);
   co_await services_.lanes.quick.run_within(
-      std::chrono::seconds(20), [mounts = container->mounts] { volume::check_bind_sources_blocking(mounts); });
+      std::chrono::seconds(20), [mounts = container->mounts, log = container->host.LogConfig] {
+        volume::check_bind_sources_blocking(mounts);
+        logs::check_sockets_blocking(log.Type, log.Config.value_or(json::StringMap{}));
+      });
 
   container->created = now();
   const bool own_uts = container->host.UTSMode != "host" && container->network_mode() != "host";

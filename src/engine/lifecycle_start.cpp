@@ -12,6 +12,7 @@
 #include "engine/containers.hpp"
 #include "engine/legacy_links.hpp"
 #include "engine/lifecycle.hpp"
+#include "engine/log_config.hpp"
 #include "engine/messages.hpp"
 #include "engine/settings.hpp"
 #include "engine/spec_builder.hpp"
@@ -306,8 +307,7 @@ protocol::ShimConfig Lifecycle::shim_config(const Container& container) const {
     config.rows = static_cast<std::uint16_t>(container.host.ConsoleSize[0]);
     config.columns = static_cast<std::uint16_t>(container.host.ConsoleSize[1]);
   }
-  config.log_path = container.log_path;
-  config.log = json_file_options(container.host.LogConfig);
+  fill_log_config(config, services_.paths, container);
   const std::string group = cgroup_of(container);
   const auto directory = [&](std::string_view controller) {
     const auto found = services_.host.cgroup.directory(controller, group);

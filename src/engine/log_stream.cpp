@@ -10,6 +10,7 @@
 #include "async/signal.hpp"
 #include "base/error.hpp"
 #include "base/text.hpp"
+#include "engine/log_config.hpp"
 
 namespace gantry::engine {
 namespace {
@@ -21,8 +22,8 @@ struct Batch {
   logs::LogReader::Status status = logs::LogReader::Status::end;
 };
 
-void require_readable_driver(const Container& container) {
-  if (container.log_path.empty())
+void require_readable_driver(const sys::Paths& paths, const Container& container) {
+  if (log_file(paths, container).empty())
     throw Error(Errc::not_implemented, "configured logging driver does not support reading");
 }
 
@@ -76,7 +77,7 @@ LogSession LogStreams::open(const std::string& reference, const LogQuery& query)
   const Container& container = *session.container;
   if (container.removing || container.removed || container.state.dead)
     throw Error(Errc::conflict, "can not get logs from container which is dead or marked for removal");
-  require_readable_driver(container);
+  require_readable_driver(services_.paths, container);
   session.read.want_stdout = query.want_stdout;
   session.read.want_stderr = query.want_stderr;
   session.read.since = parse_log_time("since", query.since);
@@ -88,12 +89,13 @@ LogSession LogStreams::open(const std::string& reference, const LogQuery& query)
   session.render.framed = !container.tty();
   session.render.timestamps = query.timestamps;
   session.render.details = query.details;
+  session.render.json = query.json;
   return session;
 }
 
 Task<void> LogStreams::run(LogSession session, std::shared_ptr<ByteWriter> writer) {
   using Status = logs::LogReader::Status;
-  const auto reader = co_await lane_.run([path = sys::Path(session.container->log_path), options = session.read] {
+  const auto reader = co_await lane_.run([path = log_file(services_.paths, *session.container), options = session.read] {
     return std::make_shared<logs::LogReader>(path, options);
   });
   std::shared_ptr<async::Readable> news;
@@ -116,7 +118,7 @@ Task<void> LogStreams::run(LogSession session, std::shared_ptr<ByteWriter> write
 
 Task<void> LogStreams::replay(ContainerPtr container, bool want_stdout, bool want_stderr, bool framed,
                               std::shared_ptr<ByteWriter> writer) {
-  require_readable_driver(*container);
+  require_readable_driver(services_.paths, *container);
   LogSession session;
   session.container = std::move(container);
   session.read.want_stdout = want_stdout;

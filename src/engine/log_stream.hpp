@@ -21,6 +21,7 @@ struct LogQuery {
   bool follow = false;
   bool timestamps = false;
   bool details = false;
+  bool json = false;  // one JSON object per line, in place of frames and time stamps
   std::string since;
   std::string until;
   std::string tail;

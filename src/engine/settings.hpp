@@ -38,9 +38,6 @@ network::EndpointSettings to_network_settings(const model::EndpointSettings& fro
 /// What the network module needs of a container.
 network::AttachRequest make_attach_request(const Container& container, const sys::Path& directory);
 
-/// The log driver's options that limit a json-file, in the shim's terms; the daemon's defaults are merged in before.
-protocol::LogOptions json_file_options(const model::LogConfig& config);
-
 /// What the event of a volume's mount tells.
 volume::VolumeUse volume_use(const volume::MountPoint& mount);
 

@@ -4,6 +4,7 @@
 
 #include "base/error.hpp"
 #include "base/text.hpp"
+#include "engine/log_config.hpp"
 #include "engine/settings.hpp"
 #include "runtime/capabilities.hpp"
 #include "runtime/devices.hpp"
@@ -72,28 +73,6 @@ void validate_user_namespace(const HostConfig& host, const config::Config& daemo
         "running privileged mode");
   if (host.NetworkMode == "host") invalid("cannot share the host's network namespace when user namespaces are enabled");
   if (host.PidMode == "host") invalid("cannot share the host PID namespace when user namespaces are enabled");
-}
-
-void validate_log_config(HostConfig& host, const config::Config& daemon) {
-  static constexpr std::string_view kJsonFileOptions[] = {
-      "max-size", "max-file",  "compress", "labels", "labels-regex",
-      "env",      "env-regex", "tag",      "mode",   "max-buffer-size"};
-  model::LogConfig& log = host.LogConfig;
-  if (log.Type.empty()) {
-    log.Type = daemon.log_driver;
-    if (!has_any(log.Config)) log.Config = daemon.log_opts;
-  }
-  if (log.Type == daemon.log_driver) {
-    if (!log.Config) log.Config.emplace();
-    for (const auto& [key, value] : daemon.log_opts) log.Config->emplace(key, value);
-  }
-  if (!log.Config) log.Config.emplace();
-  if (log.Type == "none") return;
-  if (log.Type != "json-file") invalid(fmt::format("logger: no log driver named '{}' is registered", log.Type));
-  for (const auto& [key, value] : *log.Config)
-    if (std::find(std::begin(kJsonFileOptions), std::end(kJsonFileOptions), key) == std::end(kJsonFileOptions))
-      invalid(fmt::format("unknown log opt '{}' for json-file log driver", key));
-  (void)json_file_options(log);
 }
 
 void validate_security(HostConfig& host, const runtime::HostFacts& facts) {
@@ -176,7 +155,7 @@ std::vector<std::string> validate_host_config(const ContainerConfig& config, Hos
   validate_network_mode(config, host);
   validate_user_namespace(host, daemon);
   validate_restart_policy(host.RestartPolicy, host.AutoRemove);
-  validate_log_config(host, daemon);
+  complete_log_config(host.LogConfig, daemon);
   validate_security(host, facts);
   validate_devices(host);
   validate_runtime_name(host, daemon);
@@ -260,28 +239,6 @@ std::vector<runtime::Ulimit> to_runtime_ulimits(const model::Resources& resource
   if (resources.Ulimits)
     for (const model::Ulimit& limit : *resources.Ulimits) out.push_back({limit.Name, limit.Soft, limit.Hard});
   return out;
-}
-
-protocol::LogOptions json_file_options(const model::LogConfig& config) {
-  const json::StringMap given = config.Config.value_or(json::StringMap{});
-  const auto value = [&given](const char* key, std::string_view fallback) {
-    const auto it = given.find(key);
-    return it == given.end() ? std::string(fallback) : it->second;
-  };
-  // Rotation is on unless it is turned off: a container must not fill the disk because nobody thought of its log.
-  protocol::LogOptions options;
-  const std::string max_size = value("max-size", config::kDefaultLogMaxSize);
-  if (max_size != "-1") {
-    const auto size = parse_size(max_size);
-    if (!size || *size <= 0)
-      invalid(fmt::format("invalid max-size {}: use a size such as 10m, or -1", quote(max_size)));
-    options.max_size = static_cast<std::uint64_t>(*size);
-  }
-  const bool sized = given.contains("max-size");
-  const auto count = parse_int(value("max-file", sized ? "1" : config::kDefaultLogMaxFile));
-  if (!count || *count < 1 || *count > 1000) invalid("max-file cannot be less than 1");
-  options.max_file = static_cast<std::uint32_t>(*count);
-  return options;
 }
 
 volume::VolumeUse volume_use(const volume::MountPoint& mount) {

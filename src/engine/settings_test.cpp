@@ -86,20 +86,6 @@ TEST(RestartPolicy, IsCheckedAndFilledIn) {
             "invalid restart policy: maximum retry count can only be used with 'on-failure'");
 }
 
-TEST(JsonFileOptions, RotateUnlessToldOtherwise) {
-  model::LogConfig log;
-  log.Type = "json-file";
-  EXPECT_EQ(json_file_options(log).max_size, 20u << 20);
-  EXPECT_EQ(json_file_options(log).max_file, 5u);
-  log.Config = json::StringMap{{"max-size", "-1"}};
-  EXPECT_EQ(json_file_options(log).max_size, 0u);
-  log.Config = json::StringMap{{"max-size", "1m"}};
-  EXPECT_EQ(json_file_options(log).max_size, 1u << 20);
-  EXPECT_EQ(json_file_options(log).max_file, 1u);
-  log.Config = json::StringMap{{"max-size", "lots"}};
-  EXPECT_NE(message_of([&] { json_file_options(log); }).find("max-size"), std::string::npos);
-}
-
 TEST(Signals, AreReadByNameAndNumber) {
   EXPECT_EQ(parse_signal("KILL"), 9);
   EXPECT_EQ(parse_signal("sigterm"), 15);

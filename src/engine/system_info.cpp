@@ -9,6 +9,7 @@
 #include "base/text.hpp"
 #include "db/container_rows.hpp"
 #include "engine/system_warnings.hpp"
+#include "logs/options.hpp"
 #include "sys/file.hpp"
 
 namespace gantry::engine {
@@ -112,7 +113,7 @@ void SystemInfoSource::put_host(SystemInfo& info) const {
   info.Labels = config.labels;
   info.ExperimentalBuild = config.experimental;
   info.LoggingDriver = config.log_driver;
-  info.Plugins.Log = {"json-file"};
+  for (const std::string_view driver : logs::driver_names()) info.Plugins.Log.emplace_back(driver);
   info.LiveRestoreEnabled = config.live_restore;
   info.CDISpecDirs = config.cdi_spec_dirs;
 }

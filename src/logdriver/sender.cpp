@@ -122,7 +122,7 @@ bool Sender::run() {
 /// Where the container is made to wait, a server that is not there refuses the start, as with Docker.
 bool Sender::begin() {
   progress_at_ = lost_at_ = Clock::now();
-  if (drops_ || connect_now()) {
+  if (drops_ || settings_.get("restarted") == "1" || connect_now()) {
     tell("ok");
     return true;
   }

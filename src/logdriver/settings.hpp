@@ -10,6 +10,7 @@ namespace gantry::logdriver {
 /// What gantry-log is told: the driver's options under their own names, and what the daemon found out for it:
 ///   driver, tag, container_id, container_name (with Docker's slash), image_id, image_name, command, created
 ///   drop     1: output is dropped rather than the container stopped
+///   restarted  1: the container runs already, so a server that is away is waited for
 ///   buffer   bytes that wait for a slow server
 ///   extra.X  a label or variable that was asked for
 class Settings {

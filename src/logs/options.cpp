@@ -27,46 +27,33 @@ std::string value_of(const Options& options, const char* key) {
   return it == options.end() ? std::string() : it->second;
 }
 
+using Names = std::vector<std::string_view>;
+
 /// What every driver takes besides its own: Docker's way of delivering, and the copy for `docker logs`.
-bool is_common(std::string_view key) {
-  static constexpr std::string_view kCommon[] = {
-      "mode",         "max-buffer-size",    "cache-disabled", "cache-max-size",  "cache-max-file", "cache-compress",
-      "cache-labels", "cache-labels-regex", "cache-env",      "cache-env-regex", "cache-tag"};
-  return std::find(std::begin(kCommon), std::end(kCommon), key) != std::end(kCommon);
-}
-
-bool is_metadata(std::string_view key) {
-  return key == "labels" || key == "labels-regex" || key == "env" || key == "env-regex" || key == "tag";
-}
-
-bool is_file_option(std::string_view key) { return key == "max-size" || key == "max-file" || key == "compress"; }
-
-bool knows(std::string_view driver, std::string_view key) {
-  if (is_metadata(key)) return true;
-  if (is_file_driver(driver)) return is_file_option(key);
-  static constexpr std::string_view kSyslog[] = {"syslog-address",  "syslog-facility", "syslog-tls-ca-cert",
-                                                 "syslog-tls-cert", "syslog-tls-key",  "syslog-tls-skip-verify",
-                                                 "syslog-format"};
-  static constexpr std::string_view kFluentd[] = {"fluentd-address",
-                                                  "fluentd-async",
-                                                  "fluentd-async-connect",
-                                                  "fluentd-async-reconnect-interval",
-                                                  "fluentd-buffer-limit",
-                                                  "fluentd-max-retries",
-                                                  "fluentd-request-ack",
-                                                  "fluentd-retry-wait",
-                                                  "fluentd-sub-second-precision",
-                                                  "fluentd-write-timeout",
-                                                  "fluentd-read-timeout"};
-  static constexpr std::string_view kGelf[] = {"gelf-address", "gelf-compression-level", "gelf-compression-type",
-                                               "gelf-tcp-max-reconnect", "gelf-tcp-reconnect-delay"};
-  const auto in = [key](const auto& list) {
-    return std::find(std::begin(list), std::end(list), key) != std::end(list);
-  };
-  if (driver == "syslog") return in(kSyslog);
-  if (driver == "fluentd") return in(kFluentd);
-  return driver == "gelf" && in(kGelf);
-}
+const Names kCommon{"mode",           "max-buffer-size",
+                    "cache-disabled", "cache-max-size",
+                    "cache-max-file", "cache-compress",
+                    "cache-labels",   "cache-labels-regex",
+                    "cache-env",      "cache-env-regex",
+                    "cache-tag",      "labels",
+                    "labels-regex",   "env",
+                    "env-regex",      "tag"};
+const Names kFile{"max-size", "max-file", "compress"};
+const Names kSyslog{"syslog-address", "syslog-facility",        "syslog-tls-ca-cert", "syslog-tls-cert",
+                    "syslog-tls-key", "syslog-tls-skip-verify", "syslog-format"};
+const Names kFluentd{"fluentd-address",
+                     "fluentd-async",
+                     "fluentd-async-connect",
+                     "fluentd-async-reconnect-interval",
+                     "fluentd-buffer-limit",
+                     "fluentd-max-retries",
+                     "fluentd-request-ack",
+                     "fluentd-retry-wait",
+                     "fluentd-sub-second-precision",
+                     "fluentd-write-timeout",
+                     "fluentd-read-timeout"};
+const Names kGelf{"gelf-address", "gelf-compression-level", "gelf-compression-type", "gelf-tcp-max-reconnect",
+                  "gelf-tcp-reconnect-delay"};
 
 [[noreturn]] void unknown_option(std::string_view driver, const std::string& key) {
   // The words differ from driver to driver in Docker, too.
@@ -159,6 +146,18 @@ bool is_remote_driver(std::string_view driver) {
   return driver == "syslog" || driver == "fluentd" || driver == "gelf" || driver == "journald";
 }
 
+std::vector<std::string> option_names(std::string_view driver) {
+  static const Names none;
+  const Names& own = is_file_driver(driver) ? kFile
+                     : driver == "syslog"   ? kSyslog
+                     : driver == "fluentd"  ? kFluentd
+                     : driver == "gelf"     ? kGelf
+                                            : none;
+  std::vector<std::string> names(kCommon.begin(), kCommon.end());
+  names.insert(names.end(), own.begin(), own.end());
+  return names;
+}
+
 void validate_options(const std::string& driver, const Options& options) {
   if (driver == "none") return;
   const std::string mode = value_of(options, "mode");
@@ -183,8 +182,9 @@ void validate_options(const std::string& driver, const Options& options) {
   const auto& names = driver_names();
   if (std::find(names.begin(), names.end(), driver) == names.end())
     invalid("logger: no log driver named '" + driver + "' is registered");
+  const std::vector<std::string> known = option_names(driver);
   for (const auto& [key, value] : options)
-    if (!is_common(key) && !knows(driver, key)) unknown_option(driver, key);
+    if (std::find(known.begin(), known.end(), key) == known.end()) unknown_option(driver, key);
   if (driver == "syslog") validate_syslog(options);
   if (driver == "fluentd") validate_fluentd(options);
   if (driver == "gelf") validate_gelf(options);

@@ -18,6 +18,8 @@ bool is_file_driver(std::string_view driver);
 /// Drivers that send what is printed to a server.
 bool is_remote_driver(std::string_view driver);
 
+/// Every option that a driver takes.
+std::vector<std::string> option_names(std::string_view driver);
 /// Checks a container's or the daemon's choice, with Docker's texts; opens and resolves nothing. Throws
 /// invalid_argument.
 void validate_options(const std::string& driver, const Options& options);

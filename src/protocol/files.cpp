@@ -79,6 +79,7 @@ constexpr TextKey kTextKeys[] = {
     {"runtime_root", &ShimConfig::runtime_root},
     {"log_path", &ShimConfig::log_path},
     {"log_attrs", &ShimConfig::log_attrs},
+    {"log_program", &ShimConfig::log_program},
     {"cgroup_memory", &ShimConfig::cgroup_memory},
     {"cgroup_freezer", &ShimConfig::cgroup_freezer},
     {"cgroup_procs", &ShimConfig::cgroup_procs},
@@ -94,6 +95,8 @@ constexpr FlagKey kFlagKeys[] = {
     {"tty", &ShimConfig::tty},
     {"open_stdin", &ShimConfig::open_stdin},
     {"stdin_once", &ShimConfig::stdin_once},
+    {"log_compress", &ShimConfig::log_compress},
+    {"log_drops", &ShimConfig::log_drops},
 };
 
 void set_number(ShimConfig& config, std::string_view key, const std::string& value) {
@@ -124,6 +127,7 @@ std::string render_config(const ShimConfig& config) {
   std::string out;
   for (const TextKey& key : kTextKeys) put_line(out, key.name, std::string_view(config.*key.member));
   for (const std::string& arg : config.runtime_args) put_line(out, "runtime_arg", std::string_view(arg));
+  for (const std::string& setting : config.log_settings) put_line(out, "log_setting", std::string_view(setting));
   for (const FlagKey& key : kFlagKeys) put_line(out, key.name, config.*key.member ? 1 : 0);
   put_line(out, "rows", config.rows);
   put_line(out, "columns", config.columns);
@@ -145,6 +149,7 @@ ShimConfig parse_config(std::string_view text) {
     for (const FlagKey& key : kFlagKeys)
       if (key.name == name) return void(config.*key.member = number_of(name, value, 0, 1) == 1);
     if (name == "runtime_arg") return config.runtime_args.push_back(std::move(value));
+    if (name == "log_setting") return config.log_settings.push_back(std::move(value));
     if (name == "port") return config.ports.push_back(parse_port(name, value));
     set_number(config, name, value);
   });

@@ -135,6 +135,9 @@ TEST(Files, ConfigSurvivesRenderingAndParsing) {
   config.tty = true;
   config.direct = false;
   config.log = {10 << 20, 3};
+  config.log_program = "/usr/libexec/gantry/gantry-log";
+  config.log_settings = {"driver=syslog", "tag=a b\n100%"};
+  config.log_drops = config.log_compress = true;
   config.oom_score_adj = -500;
   config.rows = 24;
   EXPECT_EQ(parse_config(render_config(config)), config);

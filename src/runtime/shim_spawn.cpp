@@ -9,6 +9,7 @@
 #include "base/error.hpp"
 #include "base/failpoint.hpp"
 #include "base/text.hpp"
+#include "runtime/sealed_program.hpp"
 #include "runtime/shim_client.hpp"
 #include "sys/process.hpp"
 
@@ -45,6 +46,28 @@ std::vector<std::string> shim_environment() {
   return env;
 }
 
+/// gantry-log stands beside the shim; in a build tree it is in its own module's directory.
+std::string find_log_program(const sys::Path& shim_program) {
+  const sys::Path here = shim_program.parent_path();
+  for (const sys::Path& path : {here / "gantry-log", here / "../logdriver/gantry-log"})
+    if (::access(path.c_str(), X_OK) == 0) return std::filesystem::absolute(path).lexically_normal().string();
+  return "";
+}
+
+/// From a copy in memory, which is made again if somebody managed to make it useless.
+sys::Child spawn_sealed(sys::SpawnOptions options, const sys::Path& program) {
+  static SealedPrograms programs;
+  for (bool again = false;; again = true) {
+    options.program = programs.path_of(program);
+    try {
+      return sys::spawn(options);
+    } catch (const Error&) {
+      if (again) throw;
+      programs.forget(program);
+    }
+  }
+}
+
 }  // namespace
 
 void spawn_shim_blocking(const sys::Path& shim_program, const sys::Path& dir, const ShimConfig& config,
@@ -53,7 +76,9 @@ void spawn_shim_blocking(const sys::Path& shim_program, const sys::Path& dir, co
   (void)protocol::parse_config(protocol::render_config(config));  // refuse here what the shim would refuse
   sys::make_directories(dir, 0700);
   for (const char* name : {"socket", "exit", "pid", "init.pid"}) ::unlink((dir / name).c_str());
-  sys::write_atomically(dir / "config", protocol::render_config(config), 0600, false);
+  ShimConfig complete = config;
+  if (complete.log_program.empty()) complete.log_program = find_log_program(shim_program);
+  sys::write_atomically(dir / "config", protocol::render_config(complete), 0600, false);
   FAILPOINT("shim.spawn.after_config");
   int fds[2];
   if (::pipe2(fds, O_CLOEXEC) != 0) throw Error::from_errno(errno, "pipe");
@@ -64,7 +89,7 @@ void spawn_shim_blocking(const sys::Path& shim_program, const sys::Path& dir, co
   options.env = shim_environment();
   options.pass_fds = {shim_end.get()};
   options.pass_fds.insert(options.pass_fds.end(), sockets.begin(), sockets.end());
-  const sys::Child child = sys::spawn(options);
+  const sys::Child child = spawn_sealed(std::move(options), shim_program);
   shim_end.reset();
   // What we have started makes the real shim and ends at once; only that one keeps the pipe.
   const auto told = read_until_closed(ready.get(), deadline);

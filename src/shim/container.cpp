@@ -47,12 +47,9 @@ void collect_pids(const sys::Path& cgroup, int depth, Message& into, std::size_t
 }  // namespace
 
 Container::Container(Loop& loop, Reaper& reaper, protocol::ShimConfig config)
-    : loop_(loop), reaper_(reaper), config_(std::move(config)), execs_(loop, reaper, config_, buffer_) {
-  if (!config_.log_path.empty())
-    log_ = std::make_unique<logs::Writer>(
-        config_.log_path, logs::WriterOptions{config_.log.max_size, config_.log.max_file}, config_.log_attrs);
+    : loop_(loop), reaper_(reaper), config_(std::move(config)), log_(loop, reaper, config_), execs_(loop, reaper, config_, buffer_) {
   main_.io = std::make_unique<Stdio>(loop_, buffer_, StdioOptions{config_.tty, config_.open_stdin, config_.stdin_once},
-                                     log_.get());
+                                     &log_);
   if (config_.tty && config_.rows != 0) main_.io->resize({config_.rows, config_.columns});
 }
 
@@ -93,6 +90,18 @@ RuntimeCommand::Options Container::launch_options() {
 void Container::start(const Reply& reply) {
   if (main_.status != Status::empty || lifecycle_) throw Error(Errc::conflict, "the container was started already");
   main_.status = Status::creating;
+  log_.when_ready([this, reply](const std::string& failure) {
+    // A removal may have come while the log's server was looked for.
+    if (main_.status != Status::creating || lifecycle_)
+      return reply.fail(protocol::ErrorCode::conflict, "the container was removed");
+    if (failure.empty()) return launch(reply);
+    main_.status = Status::empty;
+    reply.fail(protocol::ErrorCode::internal, "failed to initialize logging driver: " + failure);
+    main_.io->end({}, {});
+  });
+}
+
+void Container::launch(const Reply& reply) {
   try {
     lifecycle_ =
         std::make_unique<RuntimeCommand>(loop_, reaper_, config_, launch_options(),
@@ -325,7 +334,7 @@ void Container::state(const Reply& reply) {
   state.created_ns = created_ns_;
   state.started_ns = main_.started_ns;
   state.oom_kills = oom_ ? oom_->kills() : 0;
-  state.dropped_log_bytes = log_ ? log_->dropped_bytes() : 0;
+  state.dropped_log_bytes = log_.dropped_bytes();
   state.attached = attached();
   state.exit = main_.exit;
   Message message = reply.success();

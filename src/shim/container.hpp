@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "logs/writer.hpp"
 #include "shim/execs.hpp"
 #include "shim/freezer.hpp"
+#include "shim/log_output.hpp"
 #include "shim/oom.hpp"
 #include "shim/supervised.hpp"
 
@@ -32,7 +32,7 @@ class Container {
 
   Supervised& main() noexcept { return main_; }
   Execs& execs() noexcept { return execs_; }
-  logs::Writer* log() noexcept { return log_ ? log_.get() : nullptr; }
+  LogOutput& log() noexcept { return log_; }
   /// The process that attach, resize and close_stdin mean. Throws not_found.
   Stdio& streams(const std::string& exec_id);
   /// Nothing of the container is left that a shim would be needed for.
@@ -42,6 +42,7 @@ class Container {
  private:
   void run(std::vector<std::string> args, int stdin_fd, std::function<void(CommandResult)> done);
   void finish_command();
+  void launch(const Reply& reply);
   RuntimeCommand::Options launch_options();
   void launched(CommandResult result, const Reply& reply);
   void second_step_done(CommandResult result, const Reply& reply);
@@ -63,7 +64,7 @@ class Container {
   Reaper& reaper_;
   const protocol::ShimConfig config_;
   ReadBuffer buffer_;
-  std::unique_ptr<logs::Writer> log_;
+  LogOutput log_;
   Supervised main_;
   Execs execs_;
   std::int64_t created_ns_ = 0;

@@ -47,12 +47,15 @@ char* ReadBuffer::get() {
   return memory_.get();
 }
 
-Stdio::Stdio(Loop& loop, ReadBuffer& buffer, StdioOptions options, logs::Writer* log)
+Stdio::Stdio(Loop& loop, ReadBuffer& buffer, StdioOptions options, LogOutput* log)
     : loop_(loop), buffer_(buffer), options_(options), log_(log) {
   input_gone_ = !options_.open_stdin;
+  if (log_ != nullptr) log_->on_change([this] { client_changed(); });
 }
 
-Stdio::~Stdio() = default;
+Stdio::~Stdio() {
+  if (log_ != nullptr) log_->on_change({});
+}
 
 Stdio::ChildEnds Stdio::open_pipes() {
   ChildEnds ends;
@@ -139,7 +142,10 @@ Stdio::Read Stdio::read_once(Source& source) {
 }
 
 void Stdio::deliver(logs::Stream stream, std::string_view bytes) {
-  if (log_ != nullptr) log_->append(stream, bytes, now());
+  if (log_ != nullptr) {
+    log_->append(stream, bytes, now());
+    if (log_->blocked()) client_changed();
+  }
   for (const auto& client : clients_) client->output(stream, bytes);
   active_ = true;
   if (!silence_.pending()) forget_memory_when_silent();
@@ -167,7 +173,9 @@ void Stdio::client_changed() {
 
 void Stdio::settle() {
   std::erase_if(clients_, [](const auto& client) { return client->dead(); });
-  const bool wait = !ending_ && std::any_of(clients_.begin(), clients_.end(), [](const auto& c) { return c->full(); });
+  const bool slow_log = log_ != nullptr && log_->blocked();
+  const bool wait =
+      !ending_ && (slow_log || std::any_of(clients_.begin(), clients_.end(), [](const auto& c) { return c->full(); }));
   if (wait != paused_) pause_sources(wait);
   for (const auto& client : clients_) client->input_ready();
   if (!drained_called_ || !clients_.empty()) return;

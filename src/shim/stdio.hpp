@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "logs/writer.hpp"
 #include "protocol/types.hpp"
 #include "shim/attach_client.hpp"
+#include "shim/log_output.hpp"
 #include "shim/loop.hpp"
 #include "sys/pty.hpp"
 
@@ -33,12 +33,13 @@ struct StdioOptions {
   bool stdin_once = false;
 };
 
-/// The standard streams of one process: from it to the log file and to every attached client, and from the clients to
-/// it. Output is read whether anybody is attached or not.
+/// The standard streams of one process: from it to the log and to every attached client, and from the clients to it.
+/// Output is read whether anybody is attached or not; it waits for slow clients as AttachClient says, and for the log
+/// where that makes the container wait.
 class Stdio {
  public:
   /// `log` may be null. Both must outlive it.
-  Stdio(Loop& loop, ReadBuffer& buffer, StdioOptions options, logs::Writer* log);
+  Stdio(Loop& loop, ReadBuffer& buffer, StdioOptions options, LogOutput* log);
   ~Stdio();
   Stdio(const Stdio&) = delete;
   Stdio& operator=(const Stdio&) = delete;
@@ -102,7 +103,7 @@ class Stdio {
   Loop& loop_;
   ReadBuffer& buffer_;
   const StdioOptions options_;
-  logs::Writer* log_;
+  LogOutput* log_;
   std::vector<std::unique_ptr<Source>> sources_;
   bool begun_ = false;
   bool paused_ = false;

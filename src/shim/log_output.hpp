@@ -1,0 +1,40 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "logs/writer.hpp"
+#include "protocol/types.hpp"
+#include "shim/log_compressor.hpp"
+#include "shim/log_sender.hpp"
+
+namespace gantry::shim {
+
+/// Where the container's output is logged: a file, a server, or both, the file being what `docker logs` reads then.
+class LogOutput {
+ public:
+  LogOutput(Loop& loop, Reaper& reaper, const protocol::ShimConfig& config);
+
+  void append(logs::Stream stream, std::string_view bytes, Timestamp now);
+  void finish(Timestamp now);
+  void release_memory();
+  /// The container has to wait for the server.
+  bool blocked() const noexcept { return sender_ && sender_->blocked(); }
+  bool busy() const noexcept { return sender_ && sender_->busy(); }
+  /// Called when blocked() may have become false.
+  void on_change(std::function<void()> action) { changed_ = std::move(action); }
+  /// See LogSender. Without a server: at once.
+  void when_ready(std::function<void(const std::string& failure)> action);
+  /// Null if nothing is written here.
+  logs::Writer* file() noexcept { return file_.get(); }
+  std::uint64_t dropped_bytes() const noexcept;
+
+ private:
+  std::function<void()> changed_;
+  std::unique_ptr<logs::Writer> file_;
+  std::unique_ptr<LogCompressor> compressor_;
+  std::unique_ptr<LogSender> sender_;
+};
+
+}  // namespace gantry::shim
