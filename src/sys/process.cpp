@@ -105,7 +105,8 @@ Child spawn(const SpawnOptions& options) {
   std::vector<char*> argv = c_strings(options.argv);
   std::vector<char*> env = c_strings(options.env);
   Child child;
-  const int err = ::posix_spawnp(&child.pid, argv[0], actions.get(), &attributes, argv.data(), env.data());
+  const char* const program = options.program.empty() ? argv[0] : options.program.c_str();
+  const int err = ::posix_spawnp(&child.pid, program, actions.get(), &attributes, argv.data(), env.data());
   posix_spawnattr_destroy(&attributes);
   if (err != 0) throw Error::from_errno(err, fmt::format("start {}", options.argv.at(0)));
   child.pidfd = open_pidfd(child.pid);

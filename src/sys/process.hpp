@@ -18,6 +18,7 @@ struct Child {
 
 struct SpawnOptions {
   std::vector<std::string> argv;  // argv[0] is looked up in PATH if it has no slash
+  Path program;                   // what is executed, if that is not argv[0]
   std::vector<std::string> env;   // "NAME=value"; the whole environment
   Path directory;                 // empty: inherit
   int stdin_fd = -1;              // -1: /dev/null
