@@ -8,9 +8,12 @@
 #include "base/error.hpp"
 #include "base/text.hpp"
 #include "db/container_rows.hpp"
+#include "db/image_rows.hpp"
 #include "db/layer_rows.hpp"
 #include "db/sqlite.hpp"
+#include "image/content_store.hpp"
 #include "runtime/shim_client.hpp"
+#include "storage/layer_store.hpp"
 #include "sys/mount.hpp"
 
 namespace gantry::doctor {
@@ -71,6 +74,30 @@ void check_layers(db::Db& db, const sys::Paths& paths, std::vector<Finding>& out
   out.push_back({Level::ok, "layers", fmt::format("{} rows", rows.size()), ""});
 }
 
+/// Every blob by its digest, every layer by its fingerprint.
+void check_store(db::Db& db, const sys::Paths& paths, std::vector<Finding>& out) {
+  constexpr const char* kRepair = "gantryd repair";
+  std::int64_t bytes = 0;
+  const std::vector<db::BlobRow> blobs = db::list_blobs(db);
+  for (const db::BlobRow& row : blobs) {
+    const sys::Path file = paths.blobs() / std::string(split_once(row.digest, ':').second);
+    const std::string wrong = image::examine_blob_blocking(file, row.digest, row.size);
+    bytes += row.size;
+    if (!wrong.empty()) out.push_back({Level::problem, "blobs", fmt::format("{}: {}", row.digest, wrong), kRepair});
+  }
+  out.push_back({Level::ok, "blobs", fmt::format("{} read, {}", blobs.size(), render_human_size(bytes)), ""});
+  for (const db::LayerRow& row : db::list_layers(db)) {
+    if (row.state != db::LayerState::ready) continue;
+    for (const std::string& wrong : storage::examine_layer_blocking(paths, row))
+      out.push_back({Level::problem, "layers", fmt::format("{}: {}", row.chain_id, wrong), kRepair});
+  }
+  const std::set<std::string> kept = names_in(paths.quarantine());
+  if (!kept.empty())
+    out.push_back({Level::note, "quarantine", fmt::format("{} damaged things are kept in {}", kept.size(),
+                                                          paths.quarantine().string()),
+                   "remove them when they are of no use"});
+}
+
 }  // namespace
 
 std::vector<Finding> check_host(const runtime::HostFacts& facts) {
@@ -119,8 +146,10 @@ std::vector<Finding> check_state_blocking(const sys::Paths& paths) {
     check_leaks("container directories", names_in(paths.containers()), known, out);
     check_leaks("shims", names_in(paths.shims()), known, out);
     check_leaks("network namespaces", names_in(paths.netns()), known, out);
+    check_leaks("user namespaces", names_in(paths.userns()), known, out);
     check_mounts(paths, known, out);
     check_layers(db, paths, out);
+    check_store(db, paths, out);
   } catch (const Error& e) {
     out.push_back({Level::problem, "state", e.message(), "see docs/state-on-disk.md"});
   }
