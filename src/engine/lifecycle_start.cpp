@@ -330,7 +330,9 @@ Task<void> Lifecycle::launch(async::OperationPtr op, ContainerPtr container, net
   auto sockets = std::make_shared<std::vector<network::PublishedSocket>>(std::move(attached->sockets));
   for (const network::PublishedSocket& socket : *sockets)
     config.ports.push_back({socket.proto, socket.container_ip, socket.container_port, socket.relay});
-  co_await services_.lanes.quick.run([program = services_.shim_program, directory, config, sockets] {
+  const sys::CgroupLayout* cgroup = &services_.host.cgroup;
+  co_await services_.lanes.quick.run([program = services_.shim_program, directory, config, sockets, cgroup]() mutable {
+    if (const auto own = sys::own_cgroup(*cgroup, "pids")) config.cgroup_shim = *own;
     std::vector<int> descriptors;
     for (const network::PublishedSocket& socket : *sockets) descriptors.push_back(socket.socket.get());
     runtime::spawn_shim_blocking(program, directory, config, std::chrono::seconds(10), descriptors);

@@ -83,6 +83,7 @@ constexpr TextKey kTextKeys[] = {
     {"cgroup_memory", &ShimConfig::cgroup_memory},
     {"cgroup_freezer", &ShimConfig::cgroup_freezer},
     {"cgroup_procs", &ShimConfig::cgroup_procs},
+    {"cgroup_shim", &ShimConfig::cgroup_shim},
     {"names", &ShimConfig::names},
     {"netns", &ShimConfig::netns},
 };

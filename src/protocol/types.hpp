@@ -154,6 +154,7 @@ struct ShimConfig {
   std::string cgroup_memory;    // v2, or the v1 memory hierarchy: out-of-memory events
   std::string cgroup_freezer;   // v2, or the v1 freezer hierarchy: pause
   std::string cgroup_procs;     // any hierarchy that every process of the container is in: pids
+  std::string cgroup_shim;      // the group that the shim itself is in, in the same hierarchy; it exists
   std::uint32_t runtime_timeout_ms = 120'000;  // after which a runtime command is killed
   std::optional<int> oom_score_adj;            // the shim's own; the container's must be in its config.json
   std::vector<PublishedPort> ports;

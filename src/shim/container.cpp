@@ -106,6 +106,7 @@ void Container::launch(const Reply& reply) {
     lifecycle_ =
         std::make_unique<RuntimeCommand>(loop_, reaper_, config_, launch_options(),
                                          [this, reply](CommandResult result) { launched(std::move(result), reply); });
+    if (!config_.cgroup_shim.empty()) warmth_.emplace(loop_, config_.cgroup_shim);
   } catch (const Error& e) {
     fail_start(classify_failure(Stage::create, e.message()), reply);
   }
@@ -115,6 +116,7 @@ void Container::launch(const Reply& reply) {
 /// The runtime has made the container. Its process runs, unless the runtime wants to be told with a second command.
 void Container::launched(CommandResult result, const Reply& reply) {
   const std::unique_ptr<RuntimeCommand> command = std::move(lifecycle_);  // its Hold lasts until the pid is known
+  warmth_.reset();
   const std::unique_ptr<ConsoleSocket> console = std::move(console_);
   try {
     if (!result.ok) {

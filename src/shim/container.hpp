@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "shim/cgroup_warmth.hpp"
 #include "shim/execs.hpp"
 #include "shim/freezer.hpp"
 #include "shim/log_output.hpp"
@@ -79,6 +80,7 @@ class Container {
   Timer abandoned_;
   std::unique_ptr<Freezer> freezer_;
   std::unique_ptr<OomWatch> oom_;
+  std::optional<CgroupWarmth> warmth_;  // while the runtime starts the container
   std::vector<std::pair<std::uint64_t, Reply>> oom_waiters_;
 };
 

@@ -249,6 +249,18 @@ CgroupStats read_cgroup_stats(const CgroupLayout& layout, std::string_view group
   return stats;
 }
 
+std::optional<Path> own_cgroup(const CgroupLayout& layout, std::string_view controller) {
+  // Lines "number:controllers:group"; version 2 has no controllers (cgroups(7)).
+  const std::string text = try_read_small("/proc/self/cgroup").value_or(std::string());
+  for (const std::string& line : split(text, '\n')) {
+    const auto [names, group] = split_once(split_once(line, ':').second, ':');
+    if (layout.is_v2() && names.empty()) return layout.unified / Path(group).relative_path();
+    const std::vector<std::string> listed = split(names, ',');
+    if (std::find(listed.begin(), listed.end(), controller) != listed.end()) return layout.directory(controller, group);
+  }
+  return std::nullopt;
+}
+
 std::vector<pid_t> list_cgroup_pids(const CgroupLayout& layout, std::string_view group) {
   std::set<pid_t> pids;
   for (const Path& directory : existing_directories(layout, group)) collect_pids(directory, pids);

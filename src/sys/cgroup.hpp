@@ -34,6 +34,10 @@ struct CgroupLayout {
 /// Reads /proc/self/mountinfo and /proc/cgroups. Never throws; nothing found is CgroupMode::none.
 CgroupLayout probe_cgroups();
 
+/// The directory of the group of `controller` that this process is in. nullopt if that hierarchy is not mounted.
+/// Blocks  on the kernel's lock of all cgroups.
+std::optional<Path> own_cgroup(const CgroupLayout& layout, std::string_view controller);
+
 struct BlkioEntry {
   std::uint64_t major = 0;
   std::uint64_t minor = 0;

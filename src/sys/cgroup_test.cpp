@@ -82,5 +82,14 @@ TEST(CapabilitySets, AreOurOwn) {
   EXPECT_EQ(capability_names()[40], "CAP_CHECKPOINT_RESTORE");
 }
 
+TEST(Cgroup, FindsTheGroupOfThisProcess) {
+  const CgroupLayout layout = probe_cgroups();
+  const auto own = own_cgroup(layout, "pids");
+  ASSERT_TRUE(own);
+  EXPECT_NE(("\n" + read_file(*own / "cgroup.procs", 1 << 20)).find("\n" + std::to_string(::getpid()) + "\n"),
+            std::string::npos);
+  EXPECT_FALSE(own_cgroup(layout, "nosuch") && !layout.is_v2());
+}
+
 }  // namespace
 }  // namespace gantry::sys
