@@ -1,12 +1,16 @@
 """Execs and health checks when the daemon is killed and started again, and what they cost it."""
 
+import os
+import re
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 import test_exec as execs
+import test_exec_native as native
 import test_health as health
 from harness.api import text_of
 
@@ -75,3 +79,110 @@ def test_it_goes_on_after_the_daemon_was_killed(fresh):
     time.sleep(1)
     sleepers = subprocess.run(["pgrep", "-fc", "^sleep 5432"], capture_output=True, text=True).stdout.strip()
     assert sleepers == "1", "the check of the former daemon is still there"
+
+
+def test_an_end_that_nobody_saw_is_told_once(fresh):
+    engine = fresh()
+    api = engine.api()
+    container = api.run(execs.SLEEP)
+    seen, unseen, failed = (execs.make(api, container, cmd) for cmd in ("exit 3", "read x < /tmp/go; exit 5", ["nosuch"]))
+    execs.output(api, container, "mkfifo /tmp/go")
+    api.ok("POST", f"/exec/{seen}/start", body={"Detach": True})
+    execs.ended(api, seen)
+    assert api.post(f"/exec/{failed}/start", body={"Detach": True}).status == 400
+    api.ok("POST", f"/exec/{unseen}/start", body={"Detach": True})
+    pid = execs.inspect(api, unseen)["Pid"]
+    engine.kill()
+    Path(f"/proc/{pid}/root/tmp/go").write_text("\n")
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for expected in ([unseen], []):
+        since = time.time()
+        engine.start()
+        api = engine.api()
+        query = {"since": int(since), "until": int(time.time()) + 2, "filters": {"event": ["exec_die"]}}
+        told = [e["Actor"]["Attributes"] for e in api.ok("GET", "/events", query).lines() if e["timeNano"] >= since * 1e9]
+        assert [a["execID"] for a in told] == expected
+        assert all(a["exitCode"] == "5" for a in told)
+        assert {execs.inspect(api, i)["ExitCode"] for i in (seen, unseen)} == {3, 5}
+        engine.kill()
+        time.sleep(1.1)  # events are asked for by the second
+    engine.start()
+
+
+def test_the_shims_own_limit_is_not_the_containers(fresh):
+    engine = fresh()
+    subprocess.run(["prlimit", f"--pid={engine.process.pid}", "--nofile=1500:4000"], check=True)
+    api = engine.api()
+    container = api.run("ulimit -Sn; exec sleep 1000")
+    api.wait_for_log(container, "1500\n")
+    assert execs.output(api, container, "ulimit -Sn; ulimit -Hn")[0] == "1500\n4000\n"
+    limits = Path(f"/proc/{native.shim_of(engine, container)}/limits").read_text()
+    assert re.search(r"Max open files +4000 +4000", limits)
+
+
+# What they and their clients leave.
+
+
+def resident(pid):
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pss_Anon:"))
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+@pytest.mark.slow
+def test_they_leave_no_memory_in_the_daemon_or_the_shim(fresh):
+    engine = fresh()
+    api = engine.api()
+    container = api.run(execs.SLEEP)
+    pids = [engine.process.pid, native.shim_of(engine, container)]
+
+    def burst(count):
+        for _ in range(count):
+            assert execs.output(api, container, ["true"])[1] == 0
+
+    burst(300)
+    before = [(resident(pid), descriptors(pid)) for pid in pids]
+    burst(int(os.environ.get("GANTRY_EXECS", "2000")))
+    after = [(resident(pid), descriptors(pid)) for pid in pids]
+    print(before, after)
+    # A record each is kept for five minutes; the newest 128 also by the shim.
+    assert after[0][0] - before[0][0] < 2000 and after[1][0] - before[1][0] < 100
+    assert [fds for _, fds in after] == [fds for _, fds in before]
+
+
+@pytest.mark.slow
+def test_clients_that_vanish_leave_nothing(fresh):
+    """200 each that attach, follow a log and watch events, and are gone without a word."""
+    engine = fresh()
+    api = engine.api()
+    container = api.run("while :; do echo tick; sleep 0.2; done")
+    pids = [engine.process.pid, native.shim_of(engine, container)]
+
+    def crowd(count):
+        streams = []
+        for _ in range(count):
+            streams.append(api.hijack(f"/containers/{container}/attach?stream=1&stdout=1", body=None))
+            streams.append(api.open("GET", f"/containers/{container}/logs", {"follow": 1, "stdout": 1, "tail": 1})[0])
+            streams.append(api.open("GET", "/events")[0])
+        for stream in streams:
+            stream.close()
+
+    def settled(wanted):
+        deadline = time.monotonic() + 30
+        while [descriptors(pid) for pid in pids] != wanted and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return [descriptors(pid) for pid in pids]
+
+    idle = [descriptors(pid) for pid in pids]
+    crowd(200)  # the first crowd makes lanes' threads and pools
+    assert settled(idle) == idle
+    before = [resident(pid) for pid in pids]
+    crowd(200)
+    assert settled(idle) == idle
+    grown = [now - then for now, then in zip((resident(pid) for pid in pids), before)]
+    assert grown[0] < 2000 and grown[1] < 200, grown

@@ -13,26 +13,35 @@ namespace gantry::engine {
 namespace {
 
 struct Process {
-  sys::Fd pidfd;
   pid_t parent = 0;
   pid_t session = 0;
+  std::string began;  // with the pid this names a process for good
 };
 
-/// From proc(5): "pid (name) state ppid pgrp session …". The name may hold spaces and parentheses. The pidfd comes
-/// first, so that what is read is about the process that it names, or a signal to it fails. nullopt: gone, or a zombie.
+/// From proc(5): "pid (name) state ppid pgrp session … starttime …". The name may hold spaces and parentheses.
+/// nullopt: gone, or a zombie.
 std::optional<Process> look_at(pid_t pid) {
+  constexpr std::size_t kStartTime = 19;  // counted from the state
+  const auto stat = sys::try_read_small("/proc/" + std::to_string(pid) + "/stat");
+  const std::size_t end = stat ? stat->rfind(") ") : std::string::npos;
+  if (end == std::string::npos) return std::nullopt;
+  std::vector<std::string> fields = split(std::string_view(*stat).substr(end + 2), ' ');
+  if (fields.size() <= kStartTime || fields[0] == "Z" || fields[0] == "X") return std::nullopt;
+  return Process{static_cast<pid_t>(parse_int(fields[1]).value_or(0)),
+                 static_cast<pid_t>(parse_int(fields[3]).value_or(0)), std::move(fields[kStartTime])};
+}
+
+/// False if it is gone.
+bool kill_one(pid_t pid, const Process& process) {
   try {
-    Process process{sys::open_pidfd(pid)};
-    const auto stat = sys::try_read_small("/proc/" + std::to_string(pid) + "/stat");
-    const std::size_t end = stat ? stat->rfind(") ") : std::string::npos;
-    if (end == std::string::npos) return std::nullopt;
-    const std::vector<std::string> fields = split(std::string_view(*stat).substr(end + 2), ' ');
-    if (fields.size() < 4 || fields[0] == "Z" || fields[0] == "X") return std::nullopt;
-    process.parent = static_cast<pid_t>(parse_int(fields[1]).value_or(0));
-    process.session = static_cast<pid_t>(parse_int(fields[3]).value_or(0));
-    return process;
+    const sys::Fd pidfd = sys::open_pidfd(pid);
+    // The descriptor first, and then whether it is still the process that was looked at.
+    const auto now = look_at(pid);
+    if (!now || now->began != process.began) return false;
+    sys::send_signal(pidfd.get(), SIGKILL);
+    return true;
   } catch (const Error&) {
-    return std::nullopt;
+    return false;
   }
 }
 
@@ -53,12 +62,7 @@ bool TreeKiller::kill(const std::vector<pid_t>& candidates) {
     // One that was killed in an earlier round and is not gone yet: only if it still belongs to the tree.
     if (!seen_.contains(pid)) continue;
     if (pid != root_ && before.contains(pid) && process.session != root_ && !before.contains(process.parent)) continue;
-    try {
-      sys::send_signal(process.pidfd.get(), SIGKILL);
-      found = true;
-    } catch (const Error&) {
-      // gone meanwhile
-    }
+    found = kill_one(pid, process) || found;
   }
   return found;
 }

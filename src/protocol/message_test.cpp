@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.hpp"
+#include "protocol/native_process.hpp"
 #include "protocol/types.hpp"
 
 namespace gantry::protocol {
@@ -159,6 +160,71 @@ TEST(Files, ExitRecordSurvivesAndRejectsTornFiles) {
   EXPECT_EQ(parse_exit(render_exit(exit)), exit);
   EXPECT_FALSE(parse_exit(""));
   EXPECT_FALSE(parse_exit("exit_code x\n"));
+}
+
+TEST(Types, PidsSurviveTheWire) {
+  const std::vector<pid_t> pids{1, 300, 4'194'304, 2'147'483'647};
+  EXPECT_EQ(unpack_pids(pack_pids(pids)), pids);
+  EXPECT_TRUE(unpack_pids("").empty());
+  EXPECT_THROW(unpack_pids(std::string(3, '\1')), Error);
+  EXPECT_THROW(unpack_pids(std::string(4, '\0')), Error);
+  EXPECT_THROW(unpack_pids(std::string(4, '\xff')), Error);
+}
+
+NativeProcess full_process() {
+  NativeProcess process;
+  process.args = {"sh", "", "-c"};
+  process.env = {"PATH=/bin", "A="};
+  process.directory = "/tmp";
+  process.uid = 1000;
+  process.gid = 50;
+  process.groups = {50, 1000, 4'000'000'000};
+  process.umask = 077;
+  process.capabilities = {1, 2, 3, 4, std::uint64_t{1} << 40};
+  process.no_new_privileges = true;
+  process.limits = {{7, 1024, ~std::uint64_t{0}}};
+  process.oom_score_adj = -500;
+  process.filter = std::string(16, '\6');
+  process.filter_flags = 2;
+  process.apparmor_profile = "docker-default";
+  process.cgroups_v1 = {"/sys/fs/cgroup/cpu/docker/x"};
+  process.cgroup_v2 = "/sys/fs/cgroup/unified/docker/x";
+  process.cgroup_v2_mount = "/sys/fs/cgroup/unified";
+  return process;
+}
+
+TEST(Native, AProcessSurvivesTheWire) {
+  EXPECT_EQ(decode_native(encode_native(full_process())), full_process());
+  NativeProcess least;
+  least.args = {"true"};
+  EXPECT_EQ(decode_native(encode_native(least)), least);
+}
+
+TEST(Native, WhatMakesNoSenseIsRefused) {
+  EXPECT_THROW(decode_native(""), Error);
+  EXPECT_THROW(decode_native("x"), Error);
+  const auto refused = [](auto change) {
+    NativeProcess process = full_process();
+    change(process);
+    EXPECT_THROW(decode_native(encode_native(process)), Error);
+  };
+  refused([](NativeProcess& p) { p.args.clear(); });
+  refused([](NativeProcess& p) { p.args[1] = std::string("a\0b", 3); });
+  refused([](NativeProcess& p) { p.directory = "tmp"; });
+  refused([](NativeProcess& p) { p.directory = ""; });
+  refused([](NativeProcess& p) { p.filter = "1234567"; });
+  refused([](NativeProcess& p) { p.filter = std::string(5000 * 8, '\0'); });
+  refused([](NativeProcess& p) { p.oom_score_adj = 1001; });
+  refused([](NativeProcess& p) { p.limits.resize(65); });
+  // Every cut is refused or read, never more.
+  const std::string whole = encode_native(full_process());
+  for (std::size_t size = 0; size < whole.size(); ++size) {
+    try {
+      (void)decode_native(std::string_view(whole).substr(0, size));
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), Errc::invalid_argument);
+    }
+  }
 }
 
 }  // namespace

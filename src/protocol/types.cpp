@@ -175,6 +175,28 @@ LogOptions read_log_options(const Message& message) {
   return options;
 }
 
+std::string pack_pids(const std::vector<pid_t>& pids) {
+  std::string out;
+  out.reserve(pids.size() * 4);
+  for (const pid_t pid : pids)
+    for (int shift = 24; shift >= 0; shift -= 8)
+      out.push_back(static_cast<char>(static_cast<unsigned>(pid) >> shift & 0xff));
+  return out;
+}
+
+std::vector<pid_t> unpack_pids(std::string_view bytes) {
+  if (bytes.size() % 4 != 0) throw Error(Errc::invalid_argument, "malformed message: a list of pids is cut short");
+  std::vector<pid_t> pids;
+  pids.reserve(bytes.size() / 4);
+  for (; !bytes.empty(); bytes.remove_prefix(4)) {
+    std::uint32_t pid = 0;
+    for (const char c : bytes.substr(0, 4)) pid = pid << 8 | static_cast<unsigned char>(c);
+    if (pid == 0 || pid > kMaxPid) throw Error(Errc::invalid_argument, "malformed message: a pid is out of range");
+    pids.push_back(static_cast<pid_t>(pid));
+  }
+  return pids;
+}
+
 void encode_stream_header(unsigned char (&out)[kStreamHeaderSize], int stream, std::uint32_t length) {
   out[0] = static_cast<unsigned char>(stream);
   out[1] = out[2] = out[3] = 0;

@@ -193,6 +193,10 @@ AttachRequest read_attach(const Message& message);
 ExecRequest read_exec(const Message& message);
 LogOptions read_log_options(const Message& message);
 
+/// Tag::pids, four bytes each. Reading throws invalid_argument.
+std::string pack_pids(const std::vector<pid_t>& pids);
+std::vector<pid_t> unpack_pids(std::string_view bytes);
+
 /// The 8-byte header before each piece of output on an attached connection that is not a terminal: stream (1 stdout,
 /// 2 stderr), three zero bytes, length big-endian. The same as Docker's, so that it can be passed through.
 inline constexpr std::size_t kStreamHeaderSize = 8;

@@ -25,31 +25,34 @@ constexpr std::chrono::seconds kAbandonedCheck{60};
 
 std::int64_t now_ns() { return now().time_since_epoch().count(); }
 
+constexpr std::size_t kMaxPids = 500'000;  // 2 MB on the wire
+
 /// Appends the processes of a cgroup and of those below it.
-void collect_pids(const sys::Path& cgroup, int depth, Message& into, std::size_t& count) {
+void collect_pids(const sys::Path& cgroup, int depth, std::vector<pid_t>& into) {
   const std::string text = sys::try_read_small(cgroup / "cgroup.procs").value_or(std::string());
   std::size_t at = 0;
-  while (at < text.size() && count < protocol::kMaxFields) {
+  while (at < text.size() && into.size() < kMaxPids) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
-    const std::uint64_t pid = std::strtoull(text.c_str() + at, nullptr, 10);
-    if (pid != 0) {
-      into.put_number(Tag::pid, pid);
-      ++count;
-    }
+    const unsigned long pid = std::strtoul(text.c_str() + at, nullptr, 10);
+    if (pid != 0) into.push_back(static_cast<pid_t>(pid));
     at = end + 1;
   }
   if (depth == 0) return;
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator(cgroup, ignored))
-    if (entry.is_directory(ignored)) collect_pids(entry.path(), depth - 1, into, count);
+    if (entry.is_directory(ignored)) collect_pids(entry.path(), depth - 1, into);
 }
 
 }  // namespace
 
 Container::Container(Loop& loop, Reaper& reaper, protocol::ShimConfig config)
-    : loop_(loop), reaper_(reaper), config_(std::move(config)), log_(loop, reaper, config_), execs_(loop, reaper, config_, buffer_) {
-  main_.io = std::make_unique<Stdio>(loop_, buffer_, StdioOptions{config_.tty, config_.open_stdin, config_.stdin_once},
-                                     &log_);
+    : loop_(loop),
+      reaper_(reaper),
+      config_(std::move(config)),
+      log_(loop, reaper, config_),
+      execs_(loop, reaper, config_, buffer_) {
+  main_.io =
+      std::make_unique<Stdio>(loop_, buffer_, StdioOptions{config_.tty, config_.open_stdin, config_.stdin_once}, &log_);
   if (config_.tty && config_.rows != 0) main_.io->resize({config_.rows, config_.columns});
 }
 
@@ -344,12 +347,18 @@ void Container::state(const Reply& reply) {
   reply.send(message);
 }
 
-void Container::pids(const Reply& reply) {
-  Message message = reply.success();
-  std::size_t count = 0;
+void Container::pids(bool packed, const Reply& reply) {
+  std::vector<pid_t> found;
   if (main_.alive()) {
-    if (!config_.cgroup_procs.empty()) collect_pids(config_.cgroup_procs, kMaxCgroupDepth, message, count);
-    else message.put_number(Tag::pid, static_cast<std::uint64_t>(main_.child.pid));
+    if (!config_.cgroup_procs.empty()) collect_pids(config_.cgroup_procs, kMaxCgroupDepth, found);
+    else found.push_back(main_.child.pid);
+  }
+  Message message = reply.success();
+  if (packed) {
+    message.put(Tag::pids, protocol::pack_pids(found));
+  } else {
+    if (found.size() > protocol::kMaxFields) found.resize(protocol::kMaxFields);
+    for (const pid_t pid : found) message.put_number(Tag::pid, static_cast<std::uint64_t>(pid));
   }
   reply.send(message);
 }

@@ -28,7 +28,8 @@ class Container {
   void remove(const Reply& reply);
   void update(const std::string& resources, const Reply& reply);
   void state(const Reply& reply);
-  void pids(const Reply& reply);
+  /// `packed`: all of them in one field; otherwise a field for each of the first 1024.
+  void pids(bool packed, const Reply& reply);
   void wait_oom(std::uint64_t seen, const Reply& reply);
 
   Supervised& main() noexcept { return main_; }
