@@ -104,6 +104,7 @@ Task<void> Lifecycle::start_locked(ContainerPtr container) {
   FAILPOINT("start.after_row");
   std::exception_ptr failure;
   try {
+    require_device_drivers(container->host);
     co_await op->guard(start_steps(op, container));
   } catch (const std::exception&) {
     failure = std::current_exception();
@@ -205,8 +206,7 @@ Task<sys::Path> Lifecycle::prepare_user_namespace(async::OperationPtr op, Contai
 Task<void> Lifecycle::mount_volumes(ContainerPtr container) {
   const std::string id = container->id.str();
   for (const volume::MountPoint& mount : container->mounts)
-    if (mount.type == volume::MountType::volume)
-      co_await services_.volumes.mount(id, mount.name, volume_use(mount));
+    if (mount.type == volume::MountType::volume) co_await services_.volumes.mount(id, mount.name, volume_use(mount));
   for (std::size_t i = 0; i < container->mounts.size(); ++i)
     if (container->mounts[i].type == volume::MountType::image)
       co_await services_.rootfs.mount_view(container->id, static_cast<unsigned>(i), container->mounts[i].chain_id);
@@ -259,8 +259,8 @@ Task<void> Lifecycle::write_bundle(ContainerPtr container, const network::Attach
   }
   in->cgroups_path = runtime::cgroups_path(container->cgroup_parent(services_.config.cgroup_parent), id,
                                            services_.config.systemd_cgroups());
-  in->cdi_directories = services_.config.cdi_spec_dirs.empty() ? runtime::kDefaultCdiDirectories
-                                                               : services_.config.cdi_spec_dirs;
+  in->cdi_directories =
+      services_.config.cdi_spec_dirs.empty() ? runtime::kDefaultCdiDirectories : services_.config.cdi_spec_dirs;
   for (const auto& [name, limit] : services_.config.default_ulimits)
     in->default_ulimits.push_back({name, limit.soft, limit.hard});
   in->daemon_seccomp_unconfined = services_.config.seccomp_profile == "unconfined";

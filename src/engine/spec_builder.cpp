@@ -170,13 +170,19 @@ void set_mounts(ContainerSpec& spec, const SpecInputs& in, const runtime::HostFa
 void inject_devices(ContainerSpec& spec, const SpecInputs& in, const runtime::HostFacts& facts) {
   if (!in.host.DeviceRequests) return;
   for (const model::DeviceRequest& request : *in.host.DeviceRequests) {
-    if (request.Driver == "cdi" && !in.cdi_directories.empty()) {
-      if (request.Count != 0) throw Error(Errc::invalid_argument, "unexpected count in CDI device request");
-      if (request.Options && !request.Options->empty())
-        throw Error(Errc::invalid_argument, "unexpected options in CDI device request");
-      runtime::inject_cdi_devices_blocking(spec, in.cdi_directories, words(request.DeviceIDs), facts);
-      continue;
-    }
+    if (request.Count != 0) throw Error(Errc::invalid_argument, "unexpected count in CDI device request");
+    if (request.Options && !request.Options->empty())
+      throw Error(Errc::invalid_argument, "unexpected options in CDI device request");
+    runtime::inject_cdi_devices_blocking(spec, in.cdi_directories, words(request.DeviceIDs), facts);
+  }
+}
+
+}  // namespace
+
+void require_device_drivers(const model::HostConfig& host) {
+  if (!host.DeviceRequests) return;
+  for (const model::DeviceRequest& request : *host.DeviceRequests) {
+    if (request.Driver == "cdi") continue;
     std::vector<std::string> sets;
     if (request.Capabilities)
       for (const auto& set : *request.Capabilities) sets.push_back("[" + join(set, " ") + "]");
@@ -184,8 +190,6 @@ void inject_devices(ContainerSpec& spec, const SpecInputs& in, const runtime::Ho
                                             quote(request.Driver), join(sets, " ")));
   }
 }
-
-}  // namespace
 
 ProcessPolicy process_policy(const model::HostConfig& host, const std::vector<runtime::Ulimit>& default_ulimits,
                              bool daemon_no_new_privileges, const runtime::HostFacts& facts) {

@@ -56,6 +56,9 @@ struct ProcessPolicy {
 ProcessPolicy process_policy(const model::HostConfig& host, const std::vector<runtime::Ulimit>& default_ulimits,
                              bool daemon_no_new_privileges, const runtime::HostFacts& facts);
 
+/// The only driver of device requests is CDI. Throws internal with Docker's text for the others.
+void require_device_drivers(const model::HostConfig& host);
+
 /// The text of config.json. Resolves users in the container's own files and devices on the host. Throws Error with
 /// Docker's texts. Blocks: call it in a lane.
 std::string build_spec_blocking(const SpecInputs& inputs, const runtime::HostFacts& facts,

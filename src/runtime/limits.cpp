@@ -136,16 +136,16 @@ void discard_unsupported(std::vector<BlockDeviceLimit>& limits, bool supported, 
 }
 
 void check_blkio(Resources& r, const HostFacts& facts, Warnings& warnings) {
-  if (r.blkio_weight != 0 && (r.blkio_weight < 10 || r.blkio_weight > 1000))
-    reject("Range of blkio weight is from 10 to 1000");
-  for (const BlockDeviceLimit& limit : r.blkio_weight_device)
-    if (limit.value < 10 || limit.value > 1000) reject("Range of blkio weight is from 10 to 1000");
   if (r.blkio_weight != 0 && !facts.blkio_weight) {
     warnings.push_back(fmt::format("Your kernel does not support Block I/O weight {} Weight discarded.", kNotMounted));
     r.blkio_weight = 0;
   }
+  if (r.blkio_weight != 0 && (r.blkio_weight < 10 || r.blkio_weight > 1000))
+    reject("Range of blkio weight is from 10 to 1000");
   discard_unsupported(r.blkio_weight_device, facts.blkio_weight_device, "Block I/O weight_device", "Weight-device",
                       warnings);
+  for (const BlockDeviceLimit& limit : r.blkio_weight_device)
+    if (limit.value < 10 || limit.value > 1000) reject("Range of blkio weight is from 10 to 1000");
   discard_unsupported(r.blkio_read_bps, facts.blkio_read_bps, "BPS Block I/O read limit", "Block I/O BPS read limit",
                       warnings);
   discard_unsupported(r.blkio_write_bps, facts.blkio_write_bps, "BPS Block I/O write limit",

@@ -77,9 +77,10 @@ void mount_or_throw(const std::string& device, const sys::Path& target, const st
                     const std::string& data) {
   if (::mount(device.c_str(), target.c_str(), type.c_str(), flags, data.empty() ? nullptr : data.c_str()) == 0) return;
   // The text is Docker's, and `docker run` decides by "no such file or directory" and "permission denied" in it.
-  throw Error(Errc::internal,
-              fmt::format("failed to mount local volume: mount {}:{}{}: {}", device, target.string(),
-                          data.empty() ? std::string() : ", data: " + data, to_lower(std::strerror(errno))));
+  const std::string reason = to_lower(std::strerror(errno));
+  throw Error(Errc::internal, fmt::format("failed to mount local volume: mount {}:{}{}{}: {}", device, target.string(),
+                                          flags == 0 ? std::string() : fmt::format(", flags: {:#x}", flags),
+                                          data.empty() ? std::string() : ", data: " + data, reason));
 }
 
 }  // namespace
