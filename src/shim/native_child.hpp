@@ -24,7 +24,7 @@ struct NativeJob {
   sys::TerminalSize size;
   int streams[3] = {-1, -1, -1};  // without a terminal; -1: the container's /dev/null
   int status = -1;                // a SOCK_SEQPACKET socket for reports; its end is the program's begin
-  rlimit open_files{};            // the limit that the shim was started with
+  rlimit open_files{};            // unless the process has a limit of its own
 };
 
 /// What the children send: one packet each, the kind first.

@@ -1,7 +1,9 @@
 #include "shim/native_exec.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 
 #include <fcntl.h>
@@ -27,6 +29,19 @@ std::string group_of_init(const protocol::NativeProcess& process, pid_t init) {
     if (line.starts_with("0::/")) return process.cgroup_v2_mount + std::string(line.substr(3));
   }
   return {};
+}
+
+/// What the container's processes may open. runc (built with Go 1.19 to 1.21) gives them its own soft limit, which Go
+/// has raised to the hard one; an exec is to have no less.
+rlimit open_files_for(pid_t init) {
+  rlimit limit = original_open_files();
+  const auto text = sys::try_read_small("/proc/" + std::to_string(init) + "/limits");
+  constexpr std::string_view kName = "Max open files";
+  const std::size_t at = text ? text->find(kName) : std::string::npos;
+  if (at == std::string::npos) return limit;
+  const rlim_t theirs = std::strtoull(text->c_str() + at + kName.size(), nullptr, 10);
+  limit.rlim_cur = std::min(std::max(limit.rlim_cur, theirs), limit.rlim_max);
+  return limit;
 }
 
 /// A fork that is born in a group of version 2: moving it there later would wait for an RCU grace period.
@@ -69,7 +84,7 @@ NativeExec::NativeExec(Loop& loop, Reaper& reaper, const protocol::ShimConfig& c
   job.size = options.size;
   std::copy(std::begin(options.streams), std::end(options.streams), std::begin(job.streams));
   job.status = child_end.get();
-  job.open_files = original_open_files();
+  job.open_files = open_files_for(options.init_pid);
   first_ = fork_for(*options.process, options.init_pid);
   if (first_ < 0) throw Error::from_errno(errno, "fork");
   if (first_ == 0) run_native_child(job);
