@@ -62,9 +62,7 @@ std::string render_exec(const engine::Exec& exec) {
   json.end_object();
   json.field("OpenStdin", options.use_stdin).field("OpenStderr", options.use_stderr);
   json.field("OpenStdout", options.use_stdout).field("CanRemove", exec.can_remove);
-  json.field("ContainerID", exec.container_id).key("DetachKeys");
-  if (exec.keys.empty()) json.null();
-  else json.value(base64_encode(exec.keys));
+  json.field("ContainerID", exec.container_id).field("DetachKeys", base64_encode(exec.keys));
   json.field("Pid", exec.pid).end_object();
   return text;
 }

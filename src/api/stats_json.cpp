@@ -39,8 +39,9 @@ void write_memory(JsonWriter& json, const StatsSubject& subject, const StatsSamp
   json.end_object();
 }
 
-void write_entries(JsonWriter& json, const std::vector<sys::BlkioEntry>& entries) {
-  if (entries.empty()) {
+/// Of what a v1 controller counts there is a list, also an empty one.
+void write_entries(JsonWriter& json, const std::vector<sys::BlkioEntry>& entries, bool counted) {
+  if (entries.empty() && !counted) {
     json.null();
     return;
   }
@@ -55,14 +56,17 @@ void write_entries(JsonWriter& json, const std::vector<sys::BlkioEntry>& entries
   json.end_array();
 }
 
-void write_blkio(JsonWriter& json, const StatsSample& sample) {
+void write_blkio(JsonWriter& json, const StatsSubject& subject, const StatsSample& sample) {
+  const bool v1 = sample.running && !subject.cgroup_v2;
   json.begin_object().key("io_service_bytes_recursive");
-  write_entries(json, sample.cgroup.io_service_bytes);
+  write_entries(json, sample.cgroup.io_service_bytes, v1);
   json.key("io_serviced_recursive");
-  write_entries(json, sample.cgroup.io_serviced);
+  write_entries(json, sample.cgroup.io_serviced, v1);
   for (const char* unused : {"io_queue_recursive", "io_service_time_recursive", "io_wait_time_recursive",
-                             "io_merged_recursive", "io_time_recursive", "sectors_recursive"})
-    json.key(unused).null();
+                             "io_merged_recursive", "io_time_recursive", "sectors_recursive"}) {
+    json.key(unused);
+    write_entries(json, {}, v1);
+  }
   json.end_object();
 }
 
@@ -90,7 +94,7 @@ std::string render_stats(const StatsSubject& subject, const StatsSample& sample,
   json.key("memory_stats");
   write_memory(json, subject, sample);
   json.key("blkio_stats");
-  write_blkio(json, sample);
+  write_blkio(json, subject, sample);
   json.key("pids_stats").begin_object();
   if (sample.running) json.field("current", sample.cgroup.pids_current);
   if (sample.cgroup.pids_limit != 0) json.field("limit", sample.cgroup.pids_limit);

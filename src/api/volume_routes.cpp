@@ -72,6 +72,7 @@ void VolumeRoutes::add_to(Router& router) {
 Task<Response> VolumeRoutes::list(Request request) {
   const Filters filters = request.query().filters();
   filters.require_known({"dangling", "driver", "label", "name"});
+  (void)filters.flag("dangling");  // wrong also where there is no volume to ask
   std::string body;
   JsonWriter json(body);
   json.begin_object().key("Volumes").begin_array();

@@ -49,10 +49,10 @@ bool is_alnum(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') 
 
 }  // namespace
 
-void validate_container_name(const std::string& name) {
+void validate_container_name(const std::string& name, const std::string& shown_before) {
   bool valid = name.size() >= 2 && is_alnum(name[0]);
   for (const char c : name) valid = valid && (is_alnum(c) || c == '_' || c == '.' || c == '-');
-  if (!valid) throw invalid_container_name(name);
+  if (!valid) throw invalid_container_name(shown_before + name);
 }
 
 std::string generate_name(int attempt) {
