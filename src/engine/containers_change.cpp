@@ -20,15 +20,15 @@ Task<void> Containers::rename(std::string reference, std::string name) {
   if (container->removed) throw no_such_container(reference);
   if (name == container->name)
     throw Error(Errc::invalid_argument, "Renaming a container with the same name as its current name");
-  validate_container_name(name);
   const std::string old = container->name;
   try {
+    validate_container_name(name, "/");
     NameReservation taken = store_.reserve_name(name);
     co_await async::shielded(store_.rename(container, name));
     FAILPOINT("rename.after_row");
     co_await services_.networks.rename(container->id.str(), name);
   } catch (Error& e) {
-    if (e.code() == Errc::conflict) e.prefix("Error when allocating new name");
+    if (e.code() == Errc::conflict || e.code() == Errc::invalid_argument) e.prefix("Error when allocating new name");
     throw;
   }
   lifecycle_.publish(*container, "rename", {{"oldName", "/" + old}});
