@@ -4,7 +4,6 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
@@ -27,6 +26,7 @@
 #include "api/volume_routes.hpp"
 #include "async/lanes.hpp"
 #include "async/operation.hpp"
+#include "async/signal.hpp"
 #include "async/task_group.hpp"
 #include "async/watchdog.hpp"
 #include "base/error.hpp"
@@ -35,7 +35,9 @@
 #include "config/checks.hpp"
 #include "base/text.hpp"
 #include "db/container_rows.hpp"
+#include "database.hpp"
 #include "db/event_rows.hpp"
+#include "db/restore.hpp"
 #include "db/sqlite.hpp"
 #include "engine/attach.hpp"
 #include "engine/containers.hpp"
@@ -46,8 +48,10 @@
 #include "engine/log_stream.hpp"
 #include "engine/services.hpp"
 #include "engine/system_info.hpp"
+#include "exec_root.hpp"
 #include "image/content_store.hpp"
 #include "image/images.hpp"
+#include "image/space_policy.hpp"
 #include "image/transfers.hpp"
 #include "network/networks.hpp"
 #include "runtime/host_facts.hpp"
@@ -57,7 +61,6 @@
 #include "storage/layer_store.hpp"
 #include "storage/rootfs.hpp"
 #include "sys/listen.hpp"
-#include "sys/mount.hpp"
 #include "sys/memory.hpp"
 #include "sys/paths.hpp"
 #include "volume/volumes.hpp"
@@ -76,37 +79,6 @@ sys::Paths make_paths(const config::Config& config) {
   paths.data_root = config.data_root;
   paths.exec_root = config.exec_root;
   return paths;
-}
-
-/// What is mounted below the exec root is no business of other mount namespaces: they would keep it alive. An exec root
-/// that containers were started on before stays as it is.
-void make_exec_root_private(const sys::Paths& paths) {
-  sys::make_directories(paths.exec_root, 0711);
-  if (sys::is_mount_point(paths.exec_root) || !sys::list_mounts(paths.exec_root).empty()) return;
-  sys::mount_classic(paths.exec_root.string(), paths.exec_root, "", MS_BIND, "");
-  sys::mount_classic("none", paths.exec_root, "", MS_PRIVATE, "");
-}
-
-void make_directories(const sys::Paths& paths) {
-  sys::make_directories(paths.data_root, 0711);
-  make_exec_root_private(paths);
-  for (const sys::Path& path : {paths.containers(), paths.layers(), paths.volumes(), paths.tmp()})
-    sys::make_directories(path, 0711);
-  for (const sys::Path& path : {paths.shims(), paths.container_mounts(), paths.netns()})
-    sys::make_directories(path, 0711);
-  sys::spread_subdirectories(paths.containers());
-  sys::spread_subdirectories(paths.layers());
-}
-
-/// Two daemons on one data root would both be right about its rows.
-sys::Fd lock_data_root(const sys::Paths& paths) {
-  sys::make_directories(paths.data_root, 0711);
-  sys::Fd lock = sys::open_file(paths.data_root / "lock", O_RDWR | O_CREAT, 0600);
-  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
-    throw Error(Errc::unavailable, fmt::format("another gantryd uses {}: stop it, or give this one its own --data-root "
-                                               "and --exec-root",
-                                               paths.data_root.string()));
-  return lock;
 }
 
 /// The pid file, removed at the end. A file of a process that is gone is replaced.
@@ -137,19 +109,6 @@ class PidFile {
   sys::Path path_;
 };
 
-std::unique_ptr<db::Db> open_database(const sys::Paths& paths) {
-  make_directories(paths);
-  try {
-    return std::make_unique<db::Db>(paths.database());
-  } catch (const Error& e) {
-    if (e.code() != Errc::corrupted) throw;
-    const sys::Path kept = db::Db::quarantine(paths.database());
-    log::error("the state database is damaged ({}): it is kept as {}, and a new one is begun", e.message(),
-               kept.string());
-    return std::make_unique<db::Db>(paths.database());
-  }
-}
-
 sys::Path find_shim_program() {
   const sys::Path here = std::filesystem::read_symlink("/proc/self/exe").parent_path();
   for (const sys::Path& path : {here / "gantry-shim", here / "shim/gantry-shim", sys::Path("/usr/libexec/gantry/gantry-shim")})
@@ -174,6 +133,7 @@ network::Options network_options(const config::Config& config, const sys::Paths&
   options.iptables = config.iptables;
   options.ip6tables = config.ip6tables;
   options.allow_direct_routing = config.allow_direct_routing;
+  options.firewall_compat = config.firewall_compat;
   std::tie(options.accept_mark, options.accept_mask) = config::parse_fwmark(config.bridge_accept_fwmark).value();
   for (const config::AddressPool& pool : config.default_address_pools)
     options.address_pools.push_back({network::Cidr::parse(pool.base, "default-address-pools"), static_cast<unsigned>(pool.size)});
@@ -231,18 +191,6 @@ runtime::ProbeOptions probe_options(const config::Config& config) {
   return options;
 }
 
-/// Takes that mount away unless containers need it.
-void release_exec_root(const sys::Paths& paths) {
-  try {
-    const auto mounts = sys::list_mounts(paths.exec_root);
-    const bool only_ours = mounts.size() == 1 && mounts.front().mount_point == paths.exec_root &&
-                           mounts.front().root != "/" && sys::list_directory(paths.shims()).empty();
-    if (only_ours) sys::unmount(paths.exec_root, sys::Unmount::now);
-  } catch (const Error& e) {
-    log::debug("{}: {}", paths.exec_root.string(), e.message());  // somebody looks into it
-  }
-}
-
 api::ServerOptions server_options(const config::Config& config) {
   api::ServerOptions options;
   options.hosts = config.hosts;
@@ -273,8 +221,10 @@ struct App::State {
   sys::Paths paths;
   sys::Fd lock;
   PidFile pid_file;
+  ExecRoot exec_root{paths};
   asio::io_context loop{1};
-  std::unique_ptr<db::Db> database = open_database(paths);
+  bool restored = false;  // the database was damaged
+  std::unique_ptr<db::Db> database = open_database(paths, &restored);
   async::Lanes lanes;
   async::Operations operations;
   runtime::HostFacts host = runtime::probe_host(probe_options(config));
@@ -319,6 +269,7 @@ struct App::State {
   void limit_shutdown();
   Task<void> recover();
   Task<void> keep_memory_small();
+  Task<void> look_after_store();
   Task<void> serve();
   Task<void> stop();
   Task<void> reload();
@@ -371,6 +322,7 @@ Task<void> App::State::run() {
   tasks.spawn("memory", keep_memory_small());
   sys::notify_service_manager("READY=1");
   log::info("gantryd {} serves {}", GANTRY_VERSION, join(config.hosts, ", "));
+  tasks.spawn("looking after the store", look_after_store());
   co_await serve();
   co_await stop();
 }
@@ -389,6 +341,8 @@ void App::State::set_up_metrics() {
   gauge("gantry_event_readers", "Clients of /events", [this] { return bus.readers(); });
   gauge("gantry_connections", "API connections", [this] { return server->connections(); });
   gauge("gantry_requests_total", "API requests", [this] { return server->requests(); });
+  gauge("gantry_network_repairs_total", "Foreign changes to networks and the firewall that were put right",
+        [this] { return networks.repairs(); });
   gauge("gantry_layers_bytes", "Bytes of unpacked layers", [this] { return layers.total_size(); });
   gauge("gantry_loop_stalls_total", "How often the event loop was late", [this] { return watchdog->stalls(); });
   gauge("gantry_loop_longest_stall_ms", "The longest time that it was late", [this] {
@@ -432,6 +386,9 @@ Task<void> App::State::recover() {
     known.insert(container->id.str());
     rootfs.set_id_mapping(container->id, container->id_mapping);
   }
+  for (const db::ContainerRow& row : co_await lanes.db.run([&db = *database] { return db::load_containers(db); }))
+    known.insert(row.id);  // those that cannot be read, too: their files stay
+  if (restored) co_await lanes.quick.run([p = paths, known] { set_aside_unknown_containers_blocking(p, known); });
   const std::set<std::string> live = co_await lanes.quick.run([p = paths] {
     return engine::Lifecycle::find_live_blocking(p);
   });
@@ -469,6 +426,27 @@ Task<void> App::State::keep_memory_small() {
   }
 }
 
+/// Copies the database when it has changed, and keeps the space free that the configuration asks for.
+Task<void> App::State::look_after_store() {
+  constexpr std::chrono::seconds kInterval{30};
+  std::int64_t copied = -1;
+  for (;;) {
+    try {
+      const std::int64_t changes = co_await lanes.db.run([&db = *database, copied, file = paths.database()] {
+        const std::int64_t now = db.total_changes();
+        if (now != copied) db::copy_database(db, file);
+        return now;
+      });
+      copied = changes;
+      (void)co_await image::keep_space(images, lanes, paths.data_root, config.image_keep_free);
+    } catch (const Error& e) {
+      if (e.code() == Errc::cancelled) throw;
+      log::warning("looking after the store: {}", e.message());  // a full disk, for example: tried again
+    }
+    co_await async::sleep_for(kInterval);
+  }
+}
+
 Task<int> App::State::next_signal(asio::signal_set& signals) { co_return co_await signals.async_wait(asio::use_awaitable); }
 
 Task<void> App::State::serve() {
@@ -503,7 +481,6 @@ Task<void> App::State::stop() {
   sys::notify_service_manager("STOPPING=1");
   log::info("gantryd stops; containers keep running");
   content.keep_unfinished();
-  content.keep_unfinished();
   co_await server->stop(kShutdownGrace);
   co_await health.stop();
   co_await execs.stop();
@@ -511,7 +488,7 @@ Task<void> App::State::stop() {
   co_await networks.stop();
   co_await layers.stop();
   co_await history.flush();
-  co_await lanes.quick.run([p = paths] { release_exec_root(p); });
+  co_await lanes.quick.run([this] { exec_root.release(); });
 }
 
 Task<void> App::State::reload() {

@@ -5,7 +5,6 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/mount.h>
 
 #include <fmt/format.h>
 
@@ -15,7 +14,6 @@
 #include "base/text.hpp"
 #include "db/restore.hpp"
 #include "sys/file.hpp"
-#include "sys/mount.hpp"
 
 namespace gantry {
 namespace {
@@ -39,13 +37,6 @@ std::unique_ptr<db::Db> open_sound(const sys::Path& file) {
 }
 
 }  // namespace
-
-void make_exec_root_private(const sys::Paths& paths) {
-  sys::make_directories(paths.exec_root, 0711);
-  if (sys::is_mount_point(paths.exec_root) || !sys::list_mounts(paths.exec_root).empty()) return;
-  sys::mount_classic(paths.exec_root.string(), paths.exec_root, "", MS_BIND, "");
-  sys::mount_classic("none", paths.exec_root, "", MS_PRIVATE, "");
-}
 
 sys::Fd try_lock_data_root(const sys::Paths& paths) {
   sys::make_directories(paths.data_root, 0711);

@@ -17,10 +17,6 @@ sys::Fd try_lock_data_root(const sys::Paths& paths);
 /// As above. Throws unavailable with the remedy.
 sys::Fd lock_data_root(const sys::Paths& paths);
 
-/// What is mounted below the exec root is no business of other mount namespaces: they would keep it alive. An exec root
-/// that containers were started on before stays as it is.
-void make_exec_root_private(const sys::Paths& paths);
-
 /// Makes the directories and opens the database. One that is damaged is set aside and restored as far as it can be
 /// read, which is logged; `restored` is then set. Requires the lock.
 std::unique_ptr<db::Db> open_database(const sys::Paths& paths, bool* restored);

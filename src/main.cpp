@@ -18,6 +18,7 @@
 #include "config/load.hpp"
 #include "doctor/checks.hpp"
 #include "json/json.hpp"
+#include "repair_command.hpp"
 #include "runtime/host_facts.hpp"
 #include "sys/paths.hpp"
 
@@ -87,6 +88,10 @@ int run(int argc, char** argv) {
       return 0;
     }
     case config::Action::doctor: return run_doctor(config::load(command_line, config::probe_host()).config);
+    case config::Action::repair: {
+      const config::LoadResult repaired = config::load(command_line, config::probe_host());
+      return run_repair(repaired.config, !command_line.arguments.empty());
+    }
     case config::Action::run: break;
   }
   config::LoadResult loaded = config::load(command_line, config::probe_host());

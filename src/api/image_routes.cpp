@@ -8,6 +8,7 @@
 #include "api/progress_reply.hpp"
 #include "base/error.hpp"
 #include "base/text.hpp"
+#include "image/repair.hpp"
 #include "json/json.hpp"
 
 namespace gantry::api {
@@ -74,6 +75,7 @@ void ImageRoutes::add_to(Router& router) {
       {Method::delete_, "/images/{name:.*}", &ImageRoutes::remove, kVerb},
       {Method::post, "/auth", &ImageRoutes::log_in},
       {Method::get, "/distribution/{name:.*}/json", &ImageRoutes::distribution},
+      {Method::post, "/gantry/repair", &ImageRoutes::repair},
   };
   router.add(*this, kRoutes);
 }
@@ -274,6 +276,26 @@ Task<Response> ImageRoutes::distribution(Request request) {
   for (const image::Platform& platform : info.platforms) platforms.push_back(platform_json(platform));
   co_return Response::json(200, json::render(json::Object{{"Descriptor", descriptor_json(info.descriptor)},
                                                           {"Platforms", std::move(platforms)}}));
+}
+
+namespace {
+
+Task<void> run_repair(image::Transfers& transfers, image::RepairRequest wanted, image::ProgressPtr progress) {
+  const image::RepairReport report = co_await transfers.repair(
+      wanted, [progress](const image::Damage& damage) { progress->stream(image::render_damage(damage)); });
+  progress->stream(image::render_report(report));
+  progress->aux(json::render(json::Object{{"Repaired", report.repaired}, {"Unrepaired", report.unrepaired}}));
+}
+
+}  // namespace
+
+Task<Response> ImageRoutes::repair(Request request) {
+  image::RepairRequest wanted;
+  wanted.contents = request.query().flag("contents");
+  auto verb = [this, wanted](image::ProgressPtr progress) {
+    return run_repair(transfers_, wanted, std::move(progress));
+  };
+  co_return co_await reply_with_progress(request, std::move(verb), ReplyStart::at_once);
 }
 
 Task<DiskUsageKind> ImageRoutes::disk_usage(ApiVersion version) {

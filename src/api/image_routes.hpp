@@ -37,6 +37,7 @@ class ImageRoutes {
   Task<Response> attestations(Request request);
   Task<Response> log_in(Request request);
   Task<Response> distribution(Request request);
+  Task<Response> repair(Request request);
 
   Task<Response> pull(Request request);
   Task<Response> import(Request request);

@@ -239,6 +239,7 @@ Result max_concurrent_downloads(const Config& c) {
 Result max_concurrent_uploads(const Config& c) {
   return at_least(c.max_concurrent_uploads, 1, "max concurrent uploads");
 }
+Result image_keep_free(const Config& c) { return at_least(c.image_keep_free, 0, "space to keep free"); }
 Result max_download_attempts(const Config& c) { return at_least(c.max_download_attempts, 1, "max download attempts"); }
 Result http_proxy(const Config& c) { return proxy(c.http_proxy); }
 Result https_proxy(const Config& c) { return proxy(c.https_proxy); }

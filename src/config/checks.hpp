@@ -34,6 +34,7 @@ std::optional<Finding> registry_mirrors(const Config& c);
 std::optional<Finding> max_concurrent_downloads(const Config& c);
 std::optional<Finding> max_concurrent_uploads(const Config& c);
 std::optional<Finding> max_download_attempts(const Config& c);
+std::optional<Finding> image_keep_free(const Config& c);
 std::optional<Finding> http_proxy(const Config& c);
 std::optional<Finding> https_proxy(const Config& c);
 std::optional<Finding> bridge(const Config& c);

@@ -61,6 +61,9 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
   app.require_subcommand(0, 1);
   // What follows "doctor" is its own; the daemon's flags come before it.
   CLI::App* doctor = app.add_subcommand("doctor", "Examine this host and the daemon's state")->prefix_command();
+  CLI::App* repair = app.add_subcommand("repair", "Verify the image store and repair what is damaged");
+  bool contents = false;
+  repair->add_flag("--contents", contents, "Compare the contents of unpacked files, too");
   CLI::App* config = app.add_subcommand("config", "Configuration");
   CLI::App* show = config->add_subcommand("show", "Print every setting, its value and where it came from");
   config->require_subcommand(1);
@@ -82,6 +85,10 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
   if (doctor->parsed()) {
     parsed.action = Action::doctor;
     parsed.arguments = doctor->remaining();
+  }
+  if (repair->parsed()) {
+    parsed.action = Action::repair;
+    if (contents) parsed.arguments.emplace_back("--contents");
   }
   for (const auto& [option, flag] : rows)
     if (flag->count() > 0) parsed.flags.emplace_back(option->key, flag->results());

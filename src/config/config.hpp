@@ -119,6 +119,7 @@ struct Config {
   std::string http_proxy;  // empty: what the environment says
   std::string https_proxy;
   std::string no_proxy;
+  std::int64_t image_keep_free = 0;  // bytes of the data root's file system; 0: no image is removed to make room
   BuilderConfig builder;
 
   // Networks.

@@ -15,6 +15,7 @@ enum class Action {
   validate,     // --validate: check the configuration, report, exit
   show_config,  // `gantryd config show`
   doctor,       // `gantryd doctor`
+  repair,       // `gantryd repair`
   print,        // --help, --version or a usage error: print `text`, exit with `exit_code`
 };
 

@@ -75,6 +75,10 @@ void remove_blobs(Db& db, const std::vector<std::string>& digests) {
   tx.commit();
 }
 
+void remove_blob_row(Db& db, const std::string& digest) {
+  Stmt(db, "DELETE FROM blobs WHERE digest = ?").bind(1, digest).run();
+}
+
 std::vector<ImageRow> list_images(Db& db) {
   std::vector<ImageRow> out;
   Stmt all(db, "SELECT id, media_type, size, added, last_tagged FROM images");

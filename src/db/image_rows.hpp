@@ -52,6 +52,8 @@ struct BlobSourceRow {
 std::vector<BlobRow> list_blobs(Db& db);
 void save_blob(Db& db, const BlobRow& row);
 void remove_blobs(Db& db, const std::vector<std::string>& digests);
+/// Removes only that the blob is here: where it came from stays known.
+void remove_blob_row(Db& db, const std::string& digest);
 
 std::vector<ImageRow> list_images(Db& db);
 std::vector<ImageManifestRow> list_image_manifests(Db& db);

@@ -56,6 +56,11 @@ Stmt& Stmt::bind_null(int position) {
   return *this;
 }
 
+Stmt& Stmt::bind_value(int position, const sqlite3_value* value) {
+  if (::sqlite3_bind_value(stmt_, position, value) != SQLITE_OK) db_->fail("bind");
+  return *this;
+}
+
 bool Stmt::step() {
   const int code = ::sqlite3_step(stmt_);
   if (code == SQLITE_ROW) return true;
@@ -108,6 +113,7 @@ void Db::execute(const char* sql) {
 }
 
 std::int64_t Db::changes() const { return ::sqlite3_changes64(handle_); }
+std::int64_t Db::total_changes() const { return ::sqlite3_total_changes64(handle_); }
 std::int64_t Db::last_insert_id() const { return ::sqlite3_last_insert_rowid(handle_); }
 
 int Db::schema_version() {

@@ -10,6 +10,7 @@
 
 struct sqlite3;
 struct sqlite3_stmt;
+struct sqlite3_value;
 
 /// A thin owner of SQLite. Used from the db lane only (one thread), so nothing here locks. Everything throws Error:
 /// unavailable when the disk is full or busy, corrupted when the file is damaged, conflict for a broken constraint.
@@ -36,6 +37,7 @@ class Stmt {
   Stmt& bind(int position, int number) { return bind(position, static_cast<std::int64_t>(number)); }
   Stmt& bind(int position, bool flag) { return bind(position, static_cast<std::int64_t>(flag)); }
   Stmt& bind_null(int position);
+  Stmt& bind_value(int position, const sqlite3_value* value);
 
   /// True while there is a row. After the last one the statement is reset and can be bound anew.
   bool step();
@@ -65,6 +67,8 @@ class Db {
   /// Rows changed by the last statement.
   std::int64_t changes() const;
   std::int64_t last_insert_id() const;
+  /// Rows changed since it was opened.
+  std::int64_t total_changes() const;
   int schema_version();
   /// "ok", or what PRAGMA quick_check finds.
   std::string check();

@@ -93,8 +93,8 @@ void check_store(db::Db& db, const sys::Paths& paths, std::vector<Finding>& out)
   }
   const std::set<std::string> kept = names_in(paths.quarantine());
   if (!kept.empty())
-    out.push_back({Level::note, "quarantine", fmt::format("{} damaged things are kept in {}", kept.size(),
-                                                          paths.quarantine().string()),
+    out.push_back({Level::note, "quarantine",
+                   fmt::format("{} damaged things are kept in {}", kept.size(), paths.quarantine().string()),
                    "remove them when they are of no use"});
 }
 

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -122,6 +123,31 @@ void Ingest::move_to(const sys::Path& target) {
   sys::sync_directory(target.parent_path());
 }
 
+std::string examine_blob_blocking(const sys::Path& file, const std::string& digest, std::int64_t size) {
+  const sys::Fd fd(::open(file.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd) return fmt::format("the file cannot be opened: {}", strerrordesc_np(errno));
+  storage::Sha256 hash;
+  std::string buffer(1 << 20, '\0');
+  std::int64_t total = 0;
+  for (;;) {
+    const ssize_t got = ::read(fd.get(), buffer.data(), buffer.size());
+    if (got < 0) return fmt::format("the file cannot be read: {}", strerrordesc_np(errno));
+    if (got == 0) break;
+    hash.update({buffer.data(), static_cast<std::size_t>(got)});
+    total += got;
+  }
+  if (total != size) return fmt::format("the file has {} bytes instead of {}", total, size);
+  return hash.digest() == digest ? std::string() : std::string("its content has another digest");
+}
+
+sys::Path quarantine_file_blocking(const sys::Paths& paths, const sys::Path& file) {
+  sys::make_directories(paths.quarantine(), 0700);
+  const sys::Path kept = paths.quarantine() / (file.filename().string() + "-" + random_id().substr(0, 8));
+  if (::rename(file.c_str(), kept.c_str()) != 0 && errno != ENOENT)
+    throw Error::from_errno(errno, fmt::format("rename {} to {}", file.string(), kept.string()));
+  return kept;
+}
+
 // ---- ContentStore
 
 ContentStore::ContentStore(async::Lanes& lanes, db::Db& db, const sys::Paths& paths)
@@ -174,8 +200,8 @@ Inventory take_inventory(const sys::Paths& paths, const std::vector<db::BlobRow>
     out.problems.push_back({"blob " + row.digest,
                             size < 0 ? std::string("the file is missing")
                                      : fmt::format("the file has {} bytes instead of {}", size, row.size),
-                            "forgotten; a pull fetches it again"});
-    ::unlink(path.c_str());
+                            "forgotten; `gantryd repair` or a pull fetches it again"});
+    if (size >= 0) quarantine_file_blocking(paths, path);
   }
   for (const std::string& name : sys::list_directory(paths.blobs())) {
     if (out.good.contains("sha256:" + name)) continue;
@@ -190,7 +216,9 @@ Task<std::vector<storage::Problem>> ContentStore::recover() {
   auto rows = co_await lanes_.db.run([&db = db_] { return db::list_blobs(db); });
   auto inventory = co_await lanes_.quick.run([paths = paths_, rows] { return take_inventory(paths, rows); });
   if (!inventory.lost.empty())
-    co_await lanes_.db.run([&db = db_, lost = inventory.lost] { db::remove_blobs(db, lost); });
+    co_await lanes_.db.run([&db = db_, lost = inventory.lost] {
+      for (const std::string& digest : lost) db::remove_blob_row(db, digest);
+    });
   blobs_ = std::move(inventory.good);
   co_return std::move(inventory.problems);
 }
@@ -310,8 +338,34 @@ Task<std::int64_t> ContentStore::remove_unreferenced(std::set<std::string> used)
   co_return freed;
 }
 
-Task<void> ContentStore::remove(std::string digest) {
-  if (contains(digest)) co_await async::shielded(remove_files({digest}));
+Task<std::string> ContentStore::examine(std::string digest) {
+  const auto size = find_size(digest);
+  if (!size) co_return std::string("it is not stored");
+  co_return co_await lanes_.bulk.run(
+      [file = path(digest), digest, size = *size] { return examine_blob_blocking(file, digest, size); });
+}
+
+Task<sys::Path> ContentStore::quarantine(std::string digest) {
+  co_return co_await async::shielded(quarantine_steps(std::move(digest)));
+}
+
+Task<sys::Path> ContentStore::quarantine_steps(std::string digest) {
+  blobs_.erase(digest);
+  removing_.insert(digest);
+  std::exception_ptr failure;
+  sys::Path kept;
+  try {
+    co_await lanes_.db.run([&db = db_, digest] { db::remove_blob_row(db, digest); });
+    FAILPOINT("content.quarantine.after_row");
+    kept = co_await lanes_.quick.run(
+        [paths = paths_, file = path(digest)] { return quarantine_file_blocking(paths, file); });
+  } catch (const Error&) {
+    failure = std::current_exception();
+  }
+  removing_.erase(digest);
+  removed_.notify();
+  if (failure) std::rethrow_exception(failure);
+  co_return kept;
 }
 
 Task<void> ContentStore::remove_files(std::vector<std::string> digests) {

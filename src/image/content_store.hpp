@@ -23,6 +23,11 @@
 
 namespace gantry::image {
 
+/// What is wrong with the file of a blob; empty if it has that size and digest. Reads all of it: blocks.
+std::string examine_blob_blocking(const sys::Path& file, const std::string& digest, std::int64_t size);
+/// Moves a damaged file to quarantine/, under a name of its own, and returns that.
+sys::Path quarantine_file_blocking(const sys::Paths& paths, const sys::Path& file);
+
 class ContentStore;
 
 /// Keeps blobs, stored already or not yet, from being swept for as long as it lives. Loop thread.
@@ -121,13 +126,17 @@ class ContentStore {
   BlobHold hold() { return BlobHold(this); }
   /// Removes every blob that is neither in `used` nor held. Returns the bytes freed.
   Task<std::int64_t> remove_unreferenced(std::set<std::string> used);
-  /// Removes a blob that was found damaged, so that it can be fetched again.
-  Task<void> remove(std::string digest);
+  /// What is wrong with a stored blob's file; empty if it has its size and digest. Reads all of it.
+  Task<std::string> examine(std::string digest);
+  /// Forgets a blob that was found damaged, so that it can be fetched again, and keeps its file in quarantine/. Returns
+  /// where.
+  Task<sys::Path> quarantine(std::string digest);
 
  private:
   friend class BlobHold;
   Task<std::string> commit_steps(std::shared_ptr<Ingest> ingest, std::string digest, std::int64_t size);
   Task<void> remove_files(std::vector<std::string> digests);
+  Task<sys::Path> quarantine_steps(std::string digest);
 
   async::Lanes& lanes_;
   db::Db& db_;

@@ -70,6 +70,7 @@ Task<void> Images::read_variant(Record* record, Descriptor manifest) {
 Task<std::unique_ptr<Images::Record>> Images::load_record(db::ImageRow row, std::vector<Descriptor> manifests) {
   auto record = std::make_unique<Record>();
   record->row = std::move(row);
+  record->wanted = manifests;
   if (is_index_type(record->row.media_type)) {
     const std::string text = co_await content_.read(record->row.id, kMaxManifestBytes);
     record->index = parse_index(text, record->row.media_type);
@@ -142,6 +143,7 @@ Task<std::vector<storage::Problem>> Images::recover() {
     if (!record) {
       record = std::make_unique<Record>();
       record->row = row;
+      record->wanted = manifests[row.id];
     }
     if (record->variants.empty()) {
       auto broken = std::make_shared<Image>();
@@ -350,24 +352,46 @@ Task<void> Images::ensure_unpacked(ImagePtr image) {
     const std::string chain = image->chain_ids[i];
     const storage::Layer* layer = layers_.find(chain);
     if (layer != nullptr && layer->state == db::LayerState::ready) continue;
-    const Descriptor& blob = image->layers[i];
-    if (!content_.contains(blob.digest))
-      throw Error(Errc::corrupted,
-                  fmt::format("layer {} of image {} is lost, and so is its blob {}: pull the image again",
-                              short_digest(chain), short_digest(image->id), short_digest(blob.digest)));
-    auto source = co_await content_.open(blob.digest);
-    if (layer != nullptr) {
-      (void)co_await layers_.rebuild(chain, source);
-      continue;
+    BlobHold hold = content_.hold();
+    hold.add(image->layers[i].digest);
+    co_await require_blob(image, image->layers[i]);
+    std::exception_ptr damage;
+    try {
+      co_await unpack_layer(image, i);
+    } catch (const Error& e) {
+      if (e.code() != Errc::corrupted && e.code() != Errc::invalid_argument) throw;
+      damage = std::current_exception();
     }
-    storage::UnpackRequest request;
-    request.parent = i == 0 ? std::string() : image->chain_ids[i - 1];
-    request.diff_id = image->diff_ids[i];
-    request.blob_digest = blob.digest;
-    request.source = source;
-    (void)co_await layers_.unpack(std::move(request));
+    if (!damage) continue;
+    // The blob does not give the layer that it should: it is damaged, or its registry lied.
+    if ((co_await content_.examine(image->layers[i].digest)).empty()) std::rethrow_exception(damage);
+    (void)co_await content_.quarantine(image->layers[i].digest);
+    co_await require_blob(image, image->layers[i]);
+    co_await unpack_layer(image, i);
   }
   if (const auto it = records_.find(image->id); it != records_.end()) refresh(*it->second);
+}
+
+Task<void> Images::require_blob(ImagePtr image, Descriptor blob) {
+  if (content_.contains(blob.digest)) co_return;
+  if (refetch_ && co_await refetch_(repositories_of_image(image->id), blob)) co_return;
+  throw Error(Errc::corrupted, fmt::format("a layer of image {} is lost, and so is its blob {}: pull the image again",
+                                           short_digest(image->id), short_digest(blob.digest)));
+}
+
+Task<void> Images::unpack_layer(ImagePtr image, std::size_t index) {
+  const std::string chain = image->chain_ids[index];
+  auto source = co_await content_.open(image->layers[index].digest);
+  if (layers_.find(chain) != nullptr) {
+    (void)co_await layers_.rebuild(chain, std::move(source));
+    co_return;
+  }
+  storage::UnpackRequest request;
+  request.parent = index == 0 ? std::string() : image->chain_ids[index - 1];
+  request.diff_id = image->diff_ids[index];
+  request.blob_digest = image->layers[index].digest;
+  request.source = std::move(source);
+  (void)co_await layers_.unpack(std::move(request));
 }
 
 void Images::publish(const std::string& action, const std::string& actor, const std::string& name,

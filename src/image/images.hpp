@@ -195,6 +195,25 @@ class Images {
   /// Repositories that are known to hold a blob, for cross-repository mounts on push.
   std::vector<std::string> blob_sources(const std::string& digest) const;
 
+  // For repairs.
+  std::vector<std::string> list_ids() const;
+  /// False if a document of the image could not be read when it was loaded.
+  bool is_available(const std::string& id) const;
+  /// What belongs to the image and is not stored, as far as what is stored tells.
+  std::vector<Descriptor> missing_blobs(const std::string& id) const;
+  /// The manifests of the platforms that are to be here.
+  std::vector<Descriptor> wanted_manifests(const std::string& id) const;
+  /// Where a blob, or an image's blobs, may be had: the repositories that they came from or that the image is named for.
+  std::vector<std::string> repositories_of(const std::string& digest) const;
+  std::vector<std::string> repositories_of_image(const std::string& id) const;
+  /// Reads an image anew from its row and blobs. What cannot be read leaves it as it was.
+  Task<void> reload(std::string id);
+  /// Images of which something is lost that cannot be rebuilt here.
+  std::int64_t damaged() const;
+  /// How ensure_unpacked() gets a blob that is lost: true if it is stored again.
+  using Refetch = std::function<Task<bool>(std::vector<std::string> repositories, Descriptor blob)>;
+  void set_refetch(Refetch refetch) { refetch_ = std::move(refetch); }
+
   ContentStore& content() noexcept { return content_; }
   storage::LayerStore& layers() noexcept { return layers_; }
 
@@ -208,6 +227,8 @@ class Images {
   ImagePtr choose(const Record& record, const std::optional<Platform>& platform) const;
   void refresh(Record& record);
   Task<std::unique_ptr<Record>> load_record(db::ImageRow row, std::vector<Descriptor> manifests);
+  Task<void> require_blob(ImagePtr image, Descriptor blob);
+  Task<void> unpack_layer(ImagePtr image, std::size_t index);
   Task<void> read_variant(Record* record, Descriptor manifest);
   void check_layers(const Image& image, std::vector<storage::Problem>& problems) const;
   void move_name(const std::string& name, Record& to);
@@ -231,6 +252,7 @@ class Images {
   ContentStore& content_;
   events::Bus& events_;
   ImageUsers users_;
+  Refetch refetch_;
   async::Mutex writes_;                                     // orders changes of the index; reads take no lock
   std::map<std::string, std::unique_ptr<Record>> records_;  // by Image::id
   std::map<std::string, std::string> names_;                // canonical "name:tag" or "name@digest" to Image::id

@@ -37,6 +37,11 @@ std::vector<Descriptor> Images::missing_blobs(const std::string& id) const {
   return out;
 }
 
+std::vector<Descriptor> Images::wanted_manifests(const std::string& id) const {
+  const auto it = records_.find(id);
+  return it == records_.end() ? std::vector<Descriptor>{} : it->second->wanted;
+}
+
 std::vector<std::string> Images::repositories_of_image(const std::string& id) const {
   std::set<std::string> out;
   if (const auto it = records_.find(id); it != records_.end()) {

@@ -1,5 +1,6 @@
 #include "image/repair.hpp"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -70,12 +71,12 @@ class Repair {
   /// Images of which a document or a blob is lost: their rows tell what they need.
   Task<void> check_images() {
     for (const std::string& id : context_.images.list_ids()) {
-      const auto missing = context_.images.missing_blobs(id);
+      const auto missing = co_await missing_blobs(id);
       if (missing.empty() && context_.images.is_available(id)) continue;
       std::string lost;
       // Documents first: only they tell what else belongs to the image.
       for (int round = 0; round < 3 && lost.empty(); ++round) {
-        for (const Descriptor& blob : context_.images.missing_blobs(id)) {
+        for (const Descriptor& blob : co_await missing_blobs(id)) {
           blobs_.add(blob.digest);
           const auto repositories = context_.images.repositories_of_image(id);
           if ((co_await refetch_blob(context_, repositories, blob)).empty()) lost = blob.digest;
@@ -89,6 +90,24 @@ class Repair {
           whole ? "fetched again" : "pull or load it again, or remove it", whole};
       tell(std::move(damage));
     }
+  }
+
+  /// As Images::missing_blobs(), which knows only what could be read when the daemon started.
+  Task<std::vector<Descriptor>> missing_blobs(std::string id) {
+    std::vector<Descriptor> out = context_.images.missing_blobs(id);
+    for (const Descriptor& manifest : context_.images.wanted_manifests(id)) {
+      if (!context_.content().contains(manifest.digest)) continue;
+      const std::string text = co_await context_.content().read(manifest.digest, kMaxManifestBytes);
+      const Manifest parsed = parse_any_manifest(text, manifest.media_type);
+      std::vector<Descriptor> blobs = parsed.layers;
+      blobs.push_back(parsed.config);
+      for (Descriptor& blob : blobs) {
+        const bool known =
+            std::any_of(out.begin(), out.end(), [&](const Descriptor& d) { return d.digest == blob.digest; });
+        if (!known && !context_.content().contains(blob.digest)) out.push_back(std::move(blob));
+      }
+    }
+    co_return out;
   }
 
   /// Parents before what stands on them.

@@ -15,6 +15,7 @@
 #include "image/context.hpp"
 #include "image/pull.hpp"
 #include "image/push.hpp"
+#include "image/repair.hpp"
 #include "json/json.hpp"
 
 namespace gantry::image {
@@ -45,6 +46,10 @@ RegistrySettings registry_settings(const config::Config& config) {
   return out;
 }
 
+Task<bool> refetch_one(Context& context, std::vector<std::string> repositories, Descriptor blob) {
+  co_return !(co_await refetch_blob(context, std::move(repositories), std::move(blob))).empty();
+}
+
 }  // namespace
 
 void Context::publish(const std::string& action, const std::string& actor, const std::string& name,
@@ -66,9 +71,12 @@ Transfers::Transfers(boost::asio::any_io_executor loop, async::Lanes& lanes, Ima
                      const sys::Paths& paths, const config::Config& config)
     : state_(std::make_unique<State>(std::move(loop), lanes, images, events, paths, config)) {
   configure(config);
+  images.set_refetch([&context = state_->context](std::vector<std::string> repositories, Descriptor blob) {
+    return refetch_one(context, std::move(repositories), std::move(blob));
+  });
 }
 
-Transfers::~Transfers() = default;
+Transfers::~Transfers() { state_->context.images.set_refetch(nullptr); }
 
 void Transfers::configure(const config::Config& config) {
   Context& c = state_->context;
@@ -105,6 +113,10 @@ Task<ImagePtr> Transfers::commit(CommitRequest request) {
 
 Task<std::shared_ptr<storage::ByteChannel>> Transfers::save(SaveRequest request) {
   co_return co_await image::save(state_->context, std::move(request));
+}
+
+Task<RepairReport> Transfers::repair(RepairRequest request, DamageSink sink) {
+  co_return co_await image::repair(state_->context, request, std::move(sink));
 }
 
 Task<DistributionInfo> Transfers::inspect_remote(std::string image, RegistryAuth auth) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,6 +20,10 @@
 namespace gantry::image {
 
 struct Context;
+struct Damage;
+struct RepairReport;
+struct RepairRequest;
+using DamageSink = std::function<void(const Damage&)>;
 
 struct PullRequest {
   std::string image;  // as typed; may carry tag and digest
@@ -108,6 +113,9 @@ class Transfers {
   /// What `docker save` writes. Resolves the names at once, so not_found comes before the first byte. The stream is
   /// produced as it is read; memory stays flat.
   Task<std::shared_ptr<storage::ByteChannel>> save(SaveRequest request);
+
+  /// See repair.hpp.
+  Task<RepairReport> repair(RepairRequest request, DamageSink sink);
 
   Task<DistributionInfo> inspect_remote(std::string image, RegistryAuth auth);
   /// Asks the registry whether it accepts the credentials. Throws unauthorized.
