@@ -146,7 +146,7 @@ def test_networks_are_apart(api):
     make_network(api, "one")
     make_network(api, "two")
     server = web(api, host={"NetworkMode": "one"})
-    code, _ = run_in(api, "two", f"wget -T 2 -qO- http://{address(api, server, 'one')}/")
+    code, _ = run_in(api, "two", f"timeout 2 wget -qO- http://{address(api, server, 'one')}/; exit $?")
     assert code != 0
 
 
@@ -158,7 +158,7 @@ def test_connect_and_disconnect_while_running(api):
     assert set(api.inspect(server)["NetworkSettings"]["Networks"]) == {"bridge", "late"}
     api.ok("POST", "/networks/late/disconnect", body={"Container": server})
     assert set(api.inspect(server)["NetworkSettings"]["Networks"]) == {"bridge"}
-    assert run_in(api, "late", "wget -T 2 -qO- http://other/")[0] != 0
+    assert run_in(api, "late", "timeout 2 wget -qO- http://other/; exit $?")[0] != 0
 
 
 def test_a_network_in_use_is_not_removed(api):

@@ -239,3 +239,41 @@ def test_with_forward_policy_accept(fresh, opened):
     finally:
         for device in ("all", "wire0"):
             subprocess.run(["sysctl", "-qw", f"net.ipv4.conf.{device}.route_localnet=0"], check=True)
+
+
+_POLICY = {"legacy": ("iptables-legacy", "ip6tables-legacy"), "nft": ("iptables-nft", "ip6tables-nft")}
+
+
+@pytest.fixture
+def forward_drop():
+    """forward_drop(kind) is what ufw, an administrator or another engine does."""
+    used = []
+
+    def drop(kind):
+        for program in _POLICY[kind]:
+            subprocess.run([program, "-P", "FORWARD", "DROP"], check=True)
+            used.append(program)
+
+    yield drop
+    for program in used:
+        subprocess.run([program, "-P", "FORWARD", "ACCEPT"], check=True)
+        subprocess.run([program, "-F", "FORWARD"], check=True)
+
+
+@pytest.mark.parametrize("kind", sorted(_POLICY))
+def test_with_forward_policy_drop_where_the_administrator_lets_us_through(fresh, opened, forward_drop, kind):
+    forward_drop(kind)
+    api = fresh(config={"firewall-compat": "insert"}).api("1.48")
+    assert not any("FORWARD" in warning for warning in api.ok("GET", "/info").json().get("Warnings") or [])
+    check(build(api, opened), _cases())
+
+
+@pytest.mark.parametrize("kind", sorted(_POLICY))
+def test_with_forward_policy_drop_that_is_only_reported(fresh, opened, forward_drop, kind):
+    forward_drop(kind)
+    api = fresh().api("1.48")
+    warnings = [w for w in api.ok("GET", "/info").json()["Warnings"] if "drops what containers' bridges forward" in w]
+    assert len(warnings) == 2 and all("FORWARD" in warning for warning in warnings)
+    places = build(api, opened)
+    check(places, [case for case in _cases() if case[0] == "neighbour" and case[4] is None])
+    check(places, [("neighbour", "tcp", HOST, 8080, None), ("host", "tcp", LO, 8080, ANY), ("b", "tcp", v4("a"), 81, v4("b"))])

@@ -17,6 +17,9 @@ namespace gantry::engine {
 /// Has the container's shim answer at 127.0.0.11 if one of its networks has names and it does not do so yet.
 Task<void> serve_names(Services& services, ContainerPtr container);
 
+/// Published ports of a running container lead to where its networks have them now, also over loopback.
+Task<void> retarget_ports(Services& services, ContainerPtr container);
+
 /// `docker network connect` and `disconnect`: a container's row and, while it runs, its network. All or nothing.
 class NetworkLinks {
  public:

@@ -40,8 +40,11 @@ std::map<std::string, model::EndpointSettings> NetworkView::endpoints(const Cont
     entry.NetworkID = network.id;
   }
   const Identity& own = identify(mode == "default" ? "bridge" : mode);
-  if (!shown.contains(own.name)) shown[own.name].NetworkID = own.id;
-  if (const network::Attachment* live = attachment(container))
+  const network::Attachment* live = attachment(container);
+  // A running container may have been taken out of the network that it was made in.
+  const bool left = live != nullptr && live->kind == network::SandboxKind::own && mode != "none";
+  if (!shown.contains(own.name) && !left) shown[own.name].NetworkID = own.id;
+  if (live != nullptr)
     for (const network::Endpoint& endpoint : live->endpoints) put_live(shown[endpoint.network_name], endpoint);
   return shown;
 }

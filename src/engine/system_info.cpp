@@ -81,6 +81,15 @@ Task<SystemInfo> SystemInfoSource::info() {
   runtime::HostFacts host = services_.host;
   host.ipv4_forwarding = info.IPv4Forwarding;
   info.Warnings = daemon_warnings(services_.config, host);
+  if (const std::int64_t damaged = services_.images.damaged(); damaged > 0)
+    info.Warnings->push_back(fmt::format("WARNING: {} image{} damaged: run gantryd repair", damaged,
+                                         damaged == 1 ? " is" : "s are"));
+  for (std::string& warning : services_.networks.warnings()) info.Warnings->push_back(std::move(warning));
+  const runtime::CdiInventory devices = co_await services_.lanes.quick.run(
+      [directories = info.CDISpecDirs] { return runtime::list_cdi_devices_blocking(directories); });
+  if (!devices.devices.empty()) info.DiscoveredDevices.emplace();
+  for (const std::string& id : devices.devices) info.DiscoveredDevices->push_back({"cdi", id});
+  info.Warnings->insert(info.Warnings->end(), devices.warnings.begin(), devices.warnings.end());
   co_return info;
 }
 

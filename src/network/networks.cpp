@@ -14,9 +14,15 @@ namespace {
 
 constexpr const char* kBridgeOption = "com.docker.network.bridge.";
 
+ForeignRules::Mode foreign_mode(const std::string& text) {
+  if (text == "insert") return ForeignRules::Mode::insert;
+  return text == "none" ? ForeignRules::Mode::none : ForeignRules::Mode::detect;
+}
+
 }  // namespace
 
-Kernel::Kernel(Firewall::Settings settings) : route(NETLINK_ROUTE), firewall(std::move(settings)) {}
+Kernel::Kernel(Firewall::Settings settings, ForeignRules::Mode mode)
+    : route(NETLINK_ROUTE), firewall(settings), foreign(mode, settings.table) {}
 
 std::string Net::option(const std::string& key, std::string fallback) const {
   auto it = row.options.find(key);
@@ -128,7 +134,8 @@ Networks::State::State(Options options_, db::Db& db_, async::Lanes& lanes_, boos
       ports(PortAllocator::host_range()),
       name_files(options.names_directory),
       kernel(std::make_shared<Kernel>(Firewall::Settings{options.table_name, false, options.iptables, options.ip6tables,
-                                                         options.accept_mark, options.accept_mask})) {}
+                                                         options.accept_mark, options.accept_mask},
+                                      foreign_mode(options.firewall_compat))) {}
 
 Net* Networks::State::find_net(const std::string& name) {
   if (auto it = networks.find(name); it != networks.end() && !it->second.leaving) return &it->second;
@@ -190,6 +197,7 @@ void Networks::State::refresh(Member& member) {
   shown.names_path = member.serves_names ? name_files.container_file(shown.container_id).string() : std::string();
   shown.endpoints.clear();
   shown.ports.clear();
+  shown.port_targets.clear();
   if (member.sandbox.kind == "host") {
     shown.kind = SandboxKind::host;
   } else {
@@ -222,6 +230,8 @@ void Networks::State::refresh(Member& member) {
         endpoint.ipv6_gateway = row.address6.empty() ? "" : net.route(Family::v6).str();
       }
     }
+    if (row.ipv4_gateway && !row.host_interface.empty()) shown.port_targets.push_back(row.address);
+    if (row.ipv6_gateway && !row.host_interface.empty()) shown.port_targets.push_back(row.address6);
     for (const auto& port : row.ports)
       shown.ports[fmt::format("{}/{}", port.container_port, port.proto)].push_back(
           {port.host_ip, std::to_string(port.host_port)});
@@ -290,6 +300,10 @@ Task<void> Networks::rename(std::string container_id, std::string name) {
   return async::shielded(state_->rename(std::move(container_id), std::move(name)));
 }
 
+Task<void> Networks::relink(std::string container_id, sys::Path directory, std::vector<HostsLink> links) {
+  return async::shielded(state_->relink(std::move(container_id), std::move(directory), std::move(links)));
+}
+
 const Attachment* Networks::find_attachment(const std::string& container_id) const {
   auto it = state_->members.find(container_id);
   return it == state_->members.end() ? nullptr : &it->second.shown;
@@ -298,6 +312,16 @@ const Attachment* Networks::find_attachment(const std::string& container_id) con
 std::vector<std::pair<std::string, std::string>> Networks::firewall_details() const {
   return {{"Driver", "nftables"}, {"Table", state_->options.table_name}};
 }
+
+std::vector<std::string> Networks::warnings() const {
+  std::vector<std::string> out = state_->foreign_warnings;
+  for (const auto& object : state_->paused_objects())
+    out.push_back(
+        fmt::format("WARNING: {} is changed by something else again and again; it is left alone for a while", object));
+  return out;
+}
+
+std::uint64_t Networks::repairs() const { return state_->repairs; }
 
 std::vector<AddressPool> Networks::address_pools() const { return state_->plan_of_subnets.pools(); }
 

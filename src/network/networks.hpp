@@ -71,10 +71,18 @@ class Networks {
   /// The others find a running container under its new name, and not under the old one. Fine if it has no network.
   Task<void> rename(std::string container_id, std::string name);
 
+  /// The links of a running container in the default network lead to these addresses from now on. `directory`: where
+  /// its files are. Fine if nothing has changed or the container has no such network.
+  Task<void> relink(std::string container_id, sys::Path directory, std::vector<HostsLink> links);
+
   /// The network of a running container, or nullptr. Valid until the next co_await.
   const Attachment* find_attachment(const std::string& container_id) const;
   /// "nftables": what /info shows as the firewall's driver, and details about it.
   std::vector<std::pair<std::string, std::string>> firewall_details() const;
+  /// What an administrator should know: other programs' rules and programs in the way. For `info`.
+  std::vector<std::string> warnings() const;
+  /// How many foreign changes were put right since the daemon started.
+  std::uint64_t repairs() const;
   std::vector<AddressPool> address_pools() const;
 
   /// Looks for foreign changes now and puts them right; says what it repaired. For tests and the doctor.

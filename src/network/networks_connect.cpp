@@ -37,6 +37,24 @@ void change_hosts(const sys::Path& directory, const std::vector<std::string>& ad
   write_in_place(directory / "hosts", out);
 }
 
+std::string hosts_line(const db::LinkRow& link) { return link.address + "\t" + join(link.names, " "); }
+
+/// The line of a link is replaced where it stands.
+void replace_hosts(const sys::Path& directory, const std::vector<db::LinkRow>& before,
+                   const std::vector<db::LinkRow>& after) {
+  auto text = sys::find_file(directory / "hosts", 1 << 20);
+  if (!text) return;
+  std::string out;
+  for (const auto& line : split(*text, '\n')) {
+    if (line.empty()) continue;
+    std::string now(line);
+    for (std::size_t i = 0; i < before.size() && i < after.size(); ++i)
+      if (now == hosts_line(before[i])) now = hosts_line(after[i]);
+    out += now + "\n";
+  }
+  write_in_place(directory / "hosts", out);
+}
+
 Endpoint shown_endpoint(const Member& member, const std::string& id) {
   for (const auto& endpoint : member.shown.endpoints)
     if (endpoint.id == id) return endpoint;
@@ -179,6 +197,26 @@ Task<void> Networks::State::move_gateways(std::string container_id) {
   if (auto it = members.find(container_id); it != members.end()) {
     it->second.endpoints = rows;
     refresh(it->second);
+  }
+}
+
+Task<void> Networks::State::relink(std::string container_id, sys::Path directory, std::vector<HostsLink> links) {
+  const auto it = members.find(container_id);
+  if (it == members.end()) co_return;
+  std::vector<db::LinkRow> after;
+  for (auto& link : links) after.push_back({link.address, link.names, link.ports});
+  for (auto& row : it->second.endpoints) {
+    if (!networks.at(row.network_id).is_default_bridge() || row.links == after) continue;
+    const std::vector<db::LinkRow> before = std::exchange(row.links, after);
+    const db::EndpointRow changed = row;
+    co_await lanes.db.run([this, changed] { db::update_endpoints(db, {changed}); });
+    FAILPOINT("network.relink.after_row");
+    KernelPtr to = kernel;
+    co_await lanes.net.run([to, before, after, directory, id = changed.id, rules = publish_rules(changed)] {
+      replace_hosts(directory, before, after);
+      to->firewall.publish(id, rules);
+    });
+    co_return;
   }
 }
 

@@ -22,6 +22,8 @@ constexpr auto kAuditEvery = std::chrono::seconds(60);
 // Whoever changes the same thing so often means it: we stop, say so, and try again after a while.
 constexpr std::size_t kRepairsAtMost = 5;
 constexpr auto kRepairWindow = std::chrono::seconds(60);
+constexpr auto kPollEvery = std::chrono::seconds(1);  // for what the kernel does not announce and we must not miss
+constexpr const char* kForeign = "other programs' packet filter";
 
 // For one interface, all, or those to come.
 bool switches_forwarding_off(const sys::NetlinkMessage& message) {
@@ -76,9 +78,22 @@ Task<std::vector<std::string>> Networks::State::heal() {
     repair_firewall(to->firewall, job, out);
     return out;
   });
+  if (job.paused.count(kForeign) == 0)
+    for (auto& line : co_await look_at_foreign_rules()) found.repaired.push_back({kForeign, std::move(line)});
+  std::vector<std::string> lines = note_repairs(std::move(found.repaired));
+  std::set<std::string> problems;
+  for (const auto& problem : found.problems) {
+    problems.insert(problem.text);
+    if (told_problems.count(problem.text) == 0) log::warning("network: cannot be repaired: {}", problem.text);
+  }
+  told_problems = std::move(problems);
+  co_return lines;
+}
+
+std::vector<std::string> Networks::State::note_repairs(std::vector<Repair> repaired) {
   std::vector<std::string> lines;
   std::set<std::string> objects;
-  for (auto& repair : found.repaired) {
+  for (auto& repair : repaired) {
     objects.insert(repair.object);
     tell_repair(repair);
     lines.push_back(std::move(repair.text));
@@ -91,13 +106,28 @@ Task<std::vector<std::string>> Networks::State::heal() {
       log::warning("network: {} was changed {} times within a minute by something else: it is left alone for a while",
                    object, kRepairsAtMost);
   }
-  std::set<std::string> problems;
-  for (const auto& problem : found.problems) {
-    problems.insert(problem.text);
-    if (told_problems.count(problem.text) == 0) log::warning("network: cannot be repaired: {}", problem.text);
-  }
-  told_problems = std::move(problems);
-  co_return lines;
+  return lines;
+}
+
+Task<std::vector<std::string>> Networks::State::look_at_foreign_rules() {
+  struct Look {
+    std::vector<std::string> added, warnings;
+    bool poll = false;
+  };
+  KernelPtr to = kernel;
+  Look look = co_await lanes.net.run([to] {
+    Look out;
+    out.added = to->foreign.look(to->firewall.socket());
+    out.warnings = to->foreign.warnings();
+    out.poll = to->foreign.needs_polling();
+    return out;
+  });
+  for (const auto& warning : look.warnings)
+    if (std::find(foreign_warnings.begin(), foreign_warnings.end(), warning) == foreign_warnings.end())
+      log::warning("network: {}", warning);
+  foreign_warnings = std::move(look.warnings);
+  poll_foreign = look.poll && options.firewall_compat == "insert";
+  co_return std::move(look.added);
 }
 
 void Networks::State::tell_repair(const Repair& repair) {
@@ -126,10 +156,28 @@ Task<void> Networks::State::heal_and_tell() {
 }
 
 Task<void> Networks::State::audit() {
+  auto last = std::chrono::steady_clock::now();
   for (;;) {
-    boost::asio::steady_timer timer(loop, kAuditEvery);
+    boost::asio::steady_timer timer(loop, poll_foreign ? std::chrono::steady_clock::duration(kPollEvery) : kAuditEvery);
     co_await timer.async_wait(boost::asio::use_awaitable);
+    const auto now = std::chrono::steady_clock::now();
+    const bool only_poll = poll_foreign && now - last < kAuditEvery;
+    if (only_poll) {
+      co_await poll_foreign_rules();
+      continue;
+    }
+    last = now;
     co_await heal_and_tell();
+  }
+}
+
+Task<void> Networks::State::poll_foreign_rules() {
+  auto lock = co_await healing.lock("network.poll");
+  if (paused_objects().count(kForeign) != 0) co_return;
+  try {
+    for (auto& line : co_await look_at_foreign_rules()) note_repairs({{kForeign, std::move(line)}});
+  } catch (const Error& e) {
+    log::warning("network: repair failed: {}", e.log_detail());
   }
 }
 

@@ -123,6 +123,7 @@ Networks::State::Plan Networks::State::plan(const AttachRequest& request) {
   const std::string mode =
       request.network_mode.empty() || request.network_mode == "default" ? "bridge" : request.network_mode;
   Net& main = get_net(mode);
+  if (main.row.config_only) throw config_only_network();
   if (main.row.driver == "null") {
     for (const auto& [name, settings] : request.networks)
       if (find_net(name) != &main) throw none_is_alone();
@@ -193,7 +194,9 @@ void Networks::State::plan_ports_of(Plan& out, const AttachRequest& request) {
       socket.proto = port.proto;
       socket.host_ip = port.host_ip.str();
       socket.host_port = port.host_port;
-      socket.container_ip = row == gateway6 || row->address.empty() ? row->address6 : row->address;
+      // A server of one family is more likely to be of IPv4, so that comes first wherever the kernel leaves the choice.
+      const bool by_v6 = row->address.empty() || (port.host_ip.is_v6() && row == gateway6);
+      socket.container_ip = by_v6 ? row->address6 : row->address;
       socket.container_port = port.container_port;
       // Without it the kernel serves everything but 127.0.0.0/8.
       socket.relay = port.proto != "sctp" && (options.relay || (!port.host_ip.is_v6() && !row->address.empty()));

@@ -266,6 +266,7 @@ Task<RecoverReport> Networks::State::recover(std::set<std::string> running) {
     report.removed.push_back("network of ended container " + id);
   }
   if (options.embedded_dns) co_await recover_names();
+  for (auto& line : co_await look_at_foreign_rules()) report.repaired.push_back(std::move(line));
   for (auto& repair : found.repaired) report.repaired.push_back(std::move(repair.text));
   for (auto& problem : found.problems) report.problems.push_back(std::move(problem.text));
   if (!watchers) {

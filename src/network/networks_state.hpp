@@ -17,6 +17,7 @@
 #include "network/bridge.hpp"
 #include "network/files.hpp"
 #include "network/firewall.hpp"
+#include "network/foreign_rules.hpp"
 #include "network/ipam.hpp"
 #include "network/names.hpp"
 #include "network/networks.hpp"
@@ -34,9 +35,10 @@ inline constexpr const char* kDefaultGateway6 = "DefaultGatewayIPv6";
 
 /// The sockets to the kernel. Net lane only.
 struct Kernel {
-  explicit Kernel(Firewall::Settings settings);
+  Kernel(Firewall::Settings settings, ForeignRules::Mode mode);
   sys::NetlinkSocket route;
   Firewall firewall;
+  ForeignRules foreign;
   Announcer announcer;
   std::atomic<int> lane_thread = 0;  // who makes our transactions, as the kernel names it in its announcements
 };
@@ -127,6 +129,7 @@ struct Networks::State {
   Task<void> start_names(db::EndpointRow row, AttachRequest request, std::vector<std::string> links);
   Task<void> leave_network(std::string container_id, db::EndpointRow row);
   Task<void> move_gateways(std::string container_id);
+  Task<void> relink(std::string container_id, sys::Path directory, std::vector<HostsLink> links);
 
   // networks_validate.cpp
   void check_endpoint(const std::string& network, const EndpointSettings& settings);
@@ -173,6 +176,9 @@ struct Networks::State {
   RepairJob wanted() const;
   std::set<std::string> paused_objects();
   void tell_repair(const Repair& repair);
+  std::vector<std::string> note_repairs(std::vector<Repair> repaired);
+  Task<std::vector<std::string>> look_at_foreign_rules();
+  Task<void> poll_foreign_rules();
   bool is_damage(const sys::LinkInfo& link, bool removed) const;
   Task<std::vector<std::string>> heal();
   Task<void> watch_links();
@@ -198,6 +204,8 @@ struct Networks::State {
   std::uint64_t repairs = 0;                                                              // since the daemon started
   std::map<std::string, std::deque<std::chrono::steady_clock::time_point>> repair_times;  // by object
   std::set<std::string> told_problems;
+  std::vector<std::string> foreign_warnings;  // other programs' rules that are in our way
+  bool poll_foreign = false;
   std::unique_ptr<async::TaskGroup> watchers;
 };
 

@@ -43,6 +43,7 @@ struct Options {
   bool allow_direct_routing = false;  // published ports may be reached at containers' own addresses from elsewhere
   std::uint32_t accept_mark = 0;      // forwarded packets with this mark pass; mask 0: there is no such mark
   std::uint32_t accept_mask = 0;
+  std::string firewall_compat = "detect";  // other tables that drop what is forwarded: detect, insert, none
   bool relay = true;            // serve loopback and IPv6 host addresses by the shim's relay (--userland-proxy)
   std::string default_bind_ip;  // --ip; empty or 0.0.0.0: 0.0.0.0 and [::]
   bool embedded_dns = false;    // the shim answers at 127.0.0.11 in user-defined networks
@@ -137,6 +138,7 @@ struct Attachment {
   std::string names_path;  // what its name server at 127.0.0.11 reads; empty: it has none
   std::vector<Endpoint> endpoints;
   PortMap ports;
+  std::vector<std::string> port_targets;  // the container's addresses that published ports lead to
 };
 
 /// One published host address. The descriptor holds the port against the rest of the host; the shim keeps it for the

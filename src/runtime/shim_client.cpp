@@ -330,6 +330,12 @@ Task<void> ShimClient::serve_names(std::string netns, std::string names, millise
   require_success(co_await call(std::move(request), limit));
 }
 
+Task<void> ShimClient::retarget(std::vector<std::string> addresses, milliseconds limit) {
+  Message request(Type::retarget, 1);
+  for (const std::string& address : addresses) request.put(Tag::target, address);
+  require_success(co_await call(std::move(request), limit));
+}
+
 Task<void> ShimClient::reopen_log(milliseconds limit) {
   require_success(co_await call(Message(Type::reopen_log, 1), limit));
 }

@@ -150,6 +150,9 @@ class ShimClient {
   /// Starts the name server at 127.0.0.11 of the network namespace `netns`, if it does not serve yet. `names` is the
   /// container's file below <exec-root>/names.
   Task<void> serve_names(std::string netns, std::string names, std::chrono::milliseconds limit = kShimQuick);
+  /// From now on the loopback relay of published ports leads to these addresses, each for the ports of its family.
+  /// Throws not_implemented if the shim is too old to know.
+  Task<void> retarget(std::vector<std::string> addresses, std::chrono::milliseconds limit = kShimQuick);
   /// Ends the shim. Throws conflict while a container exists (created, running, paused).
   Task<void> shutdown(std::chrono::milliseconds limit = kShimQuick);
 

@@ -24,6 +24,9 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
+  /// What is done when published ports are to lead to another address of the container's.
+  void on_retarget(std::function<void(const std::string& ip)> retarget) { retarget_ = std::move(retarget); }
+
   // For Reply.
   void send(std::uint64_t connection, const protocol::Message& message);
   bool has(std::uint64_t connection) const { return connections_.contains(connection); }
@@ -58,6 +61,7 @@ class Server {
   dns::NameServer& names_;
   sys::Path socket_;
   std::function<void()> release_ports_;
+  std::function<void(const std::string&)> retarget_ = [](const std::string&) {};
   sys::Fd listener_;
   Watch watch_;
   Timer accept_again_;

@@ -44,6 +44,11 @@ void put_verdict(NetlinkBatch& batch, std::uint16_t type, std::int32_t code, con
   batch.end(data);
 }
 
+/// As the `nft` tool stores a rule's comment: a type (0), a length, the text with its zero.
+std::string comment_data(const std::string& comment) {
+  return std::string{'\0', static_cast<char>(comment.size() + 1)} + comment + '\0';
+}
+
 }  // namespace
 
 NftRule& NftRule::add(std::string kind, const std::function<void(NetlinkBatch&)>& fill) {
@@ -254,6 +259,27 @@ void NftBatch::add_rule(NftFamily family, const std::string& table, const std::s
   begin(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, family, "adding a firewall rule to " + chain);
   batch_.text(NFTA_RULE_TABLE, table);
   batch_.text(NFTA_RULE_CHAIN, chain);
+  expressions(rule);
+}
+
+void NftBatch::add_rule(NftFamily family, const std::string& table, const std::string& chain, const NftRule& rule,
+                        const std::string& comment, bool first) {
+  const std::uint16_t place = first ? 0 : NLM_F_APPEND;
+  begin(NFT_MSG_NEWRULE, NLM_F_CREATE | place, family, "adding a firewall rule to " + chain);
+  batch_.text(NFTA_RULE_TABLE, table);
+  batch_.text(NFTA_RULE_CHAIN, chain);
+  expressions(rule);
+  batch_.attr(NFTA_RULE_USERDATA, comment_data(comment));
+}
+
+void NftBatch::remove_rule(NftFamily family, const std::string& table, const std::string& chain, std::uint64_t handle) {
+  begin(NFT_MSG_DELRULE, 0, family, "removing a firewall rule from " + chain);
+  batch_.text(NFTA_RULE_TABLE, table);
+  batch_.text(NFTA_RULE_CHAIN, chain);
+  batch_.be64(NFTA_RULE_HANDLE, handle);
+}
+
+void NftBatch::expressions(const NftRule& rule) {
   const auto list = batch_.nest(NFTA_RULE_EXPRESSIONS);
   for (const auto& [kind, attributes] : rule.expressions_) {
     const auto element = batch_.nest(NFTA_LIST_ELEM);
@@ -386,6 +412,54 @@ std::vector<std::string> NftSocket::list_rules(NftFamily family, const std::stri
   std::vector<std::string> out;
   for (const auto& [chain, count] : counts) out.push_back(fmt::format("{}:{}", chain, count));
   return out;
+}
+
+std::vector<NftHookedChain> NftSocket::list_hooked_chains() {
+  std::vector<NftHookedChain> out;
+  for (NftFamily family : {NftFamily::ip, NftFamily::ip6, NftFamily::inet}) {
+    NetlinkBatch request;
+    request.begin_with(nft_type(NFT_MSG_GETCHAIN), NLM_F_DUMP, header_for(static_cast<std::uint8_t>(family)),
+                       "listing firewall chains");
+    std::vector<NftHookedChain> found;
+    socket_.dump(
+        request,
+        [&](const NetlinkMessage& message) {
+          const auto attributes = message.attributes<nfgenmsg>();
+          if (!attributes.has(NFTA_CHAIN_HOOK)) return;
+          NftHookedChain chain;
+          chain.family = family;
+          chain.table = attributes.text(NFTA_CHAIN_TABLE);
+          chain.name = attributes.text(NFTA_CHAIN_NAME);
+          chain.hook = attributes.nested(NFTA_CHAIN_HOOK).be32(NFTA_HOOK_HOOKNUM).value_or(0);
+          chain.drops = attributes.be32(NFTA_CHAIN_POLICY).value_or(NF_ACCEPT) == NF_DROP;
+          found.push_back(std::move(chain));
+        },
+        [&] { found.clear(); });
+    out.insert(out.end(), found.begin(), found.end());
+  }
+  return out;
+}
+
+std::optional<std::uint64_t> NftSocket::find_rule(NftFamily family, const std::string& table, const std::string& chain,
+                                                  const std::string& comment) {
+  NetlinkBatch request;
+  request.begin_with(nft_type(NFT_MSG_GETRULE), NLM_F_DUMP, header_for(static_cast<std::uint8_t>(family)),
+                     "listing firewall rules of " + chain);
+  request.text(NFTA_RULE_TABLE, table);
+  request.text(NFTA_RULE_CHAIN, chain);
+  std::optional<std::uint64_t> found;
+  socket_.dump(
+      request,
+      [&](const NetlinkMessage& message) {
+        const auto attributes = message.attributes<nfgenmsg>();
+        const auto handle = attributes.bytes(NFTA_RULE_HANDLE);
+        if (attributes.bytes(NFTA_RULE_USERDATA) != comment_data(comment) || handle.size() != 8) return;
+        std::uint64_t number = 0;
+        for (const char byte : handle) number = number << 8 | static_cast<unsigned char>(byte);
+        found = number;
+      },
+      [&] { found.reset(); });
+  return found;
 }
 
 std::uint32_t NftSocket::generation() {

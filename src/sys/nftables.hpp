@@ -14,7 +14,7 @@
 namespace gantry::sys {
 
 /// Which packets a table sees.
-enum class NftFamily : std::uint8_t { ip = 2, ip6 = 10 };
+enum class NftFamily : std::uint8_t { inet = 1, ip = 2, ip6 = 10 };
 
 /// Registers of the rule machine. `r1`…`r4` hold 16 bytes each; `w0`…`w15` are their 4-byte parts (w0 = start of r1).
 namespace nft {
@@ -36,7 +36,8 @@ class NftRule {
   enum class Compare : std::uint32_t { eq = 0, neq = 1 };
 
   NftRule& payload(Base base, std::uint32_t offset, std::uint32_t length, std::uint32_t to = nft::r1);
-  /// Writes register `from` over a part of the UDP or TCP header, whose checksum is at `checksum_offset`, and corrects it.
+  /// Writes register `from` over a part of the UDP or TCP header, whose checksum is at `checksum_offset`, and corrects
+  /// it.
   NftRule& set_transport(std::uint32_t offset, std::uint32_t length, std::uint32_t checksum_offset,
                          std::uint32_t from = nft::r1);
   NftRule& load(std::string_view value, std::uint32_t to = nft::r1);
@@ -114,6 +115,10 @@ class NftBatch {
   void add_set(NftFamily family, const std::string& table, const NftSet& set);
   void add_chain(NftFamily family, const std::string& table, const NftChain& chain);
   void add_rule(NftFamily family, const std::string& table, const std::string& chain, const NftRule& rule);
+  /// A rule with a comment, by which find_rule() finds it; `first`: before the chain's others instead of after them.
+  void add_rule(NftFamily family, const std::string& table, const std::string& chain, const NftRule& rule,
+                const std::string& comment, bool first);
+  void remove_rule(NftFamily family, const std::string& table, const std::string& chain, std::uint64_t handle);
   /// Adding what is there already is fine (maps: if the value is the same).
   void add_elements(NftFamily family, const std::string& table, const std::string& set,
                     const std::vector<NftElement>& elements);
@@ -125,6 +130,7 @@ class NftBatch {
  private:
   friend class NftSocket;
   void begin(std::uint16_t type, std::uint16_t flags, NftFamily family, std::string note);
+  void expressions(const NftRule& rule);
   void elements(std::uint16_t type, std::uint16_t flags, NftFamily family, const std::string& table,
                 const std::string& set, const std::vector<NftElement>& elements);
   NetlinkBatch batch_;
@@ -135,6 +141,15 @@ class NftBatch {
 struct NftTableInfo {
   NftTableFlags flags;
   std::uint32_t owner = 0;  // the owning socket's port id, or 0
+};
+
+/// A chain that the kernel sends packets to by itself.
+struct NftHookedChain {
+  NftFamily family = NftFamily::ip;
+  std::string table;
+  std::string name;
+  std::uint32_t hook = 0;
+  bool drops = false;  // its policy
 };
 
 /// One socket for a table's whole life: it is the table's owner.
@@ -148,6 +163,11 @@ class NftSocket {
   std::vector<NftElement> list_elements(NftFamily family, const std::string& table, const std::string& set);
   /// How many rules each chain has, in the form "chain:rules", sorted.
   std::vector<std::string> list_rules(NftFamily family, const std::string& table);
+  /// Of every table of the families ip, ip6 and inet.
+  std::vector<NftHookedChain> list_hooked_chains();
+  /// The handle of the chain's rule with this comment.
+  std::optional<std::uint64_t> find_rule(NftFamily family, const std::string& table, const std::string& chain,
+                                         const std::string& comment);
   /// Changes with every committed transaction of anybody in this network namespace.
   std::uint32_t generation();
   std::uint32_t port_id() const noexcept { return socket_.port_id(); }
