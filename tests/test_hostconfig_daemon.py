@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -133,9 +134,9 @@ def test_settings_that_cannot_be_are_named(fresh, config, text):
 def test_real_time_share(fresh):
     engine = fresh(config={"cpu-rt-period": 1000000, "cpu-rt-runtime": 10000})
     group = Path("/sys/fs/cgroup/cpu") / engine.name
-    assert (group / "cpu.rt_runtime_us").read_text() == "10000\n"
     api = engine.api()
     container = api.run(["sleep", "1000"], host={"CpuRealtimeRuntime": 5000, "CpuRealtimePeriod": 1000000})
+    assert (group / "cpu.rt_runtime_us").read_text() == "10000\n"
     assert (group / container / "cpu.rt_runtime_us").read_text() == "5000\n"
     api.remove(container)
 
@@ -169,3 +170,27 @@ def test_the_exec_root_is_a_private_mount_that_goes_with_the_last_container(fres
     engine.api().remove(container)
     engine.stop()
     assert at_exec_root() == []
+
+
+@pytest.mark.gantry_only  # our mount
+def test_other_mount_namespaces_do_not_get_the_mounts_of_containers(fresh):
+    """A service of systemd with a mount namespace of its own would keep what is mounted there alive."""
+    engine = fresh(start=False)
+    subprocess.run(["mount", "--bind", engine.root, engine.root], check=True)
+    subprocess.run(["mount", "--make-shared", engine.root], check=True)
+    other = subprocess.Popen(["unshare", "-m", "--propagation", "slave", "sleep", "100"])
+    try:
+        engine.start()
+        from conftest import load
+        from harness import images
+
+        load(engine, images.busybox_archive())
+        container = engine.api().run(["sleep", "1000"], host={"IpcMode": "shareable"})
+        assert container in Path("/proc/self/mountinfo").read_text()
+        assert container not in Path(f"/proc/{other.pid}/mountinfo").read_text()
+        engine.api().remove(container)
+        engine.stop()
+    finally:
+        other.kill()
+        other.wait()
+        subprocess.run(["umount", "-l", engine.root], check=True)

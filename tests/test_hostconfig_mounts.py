@@ -48,17 +48,6 @@ def test_a_shared_mount_carries_mounts_in_both_directions(api, shared, engine):
     assert f" {shared}/late " not in open("/proc/self/mountinfo").read()
 
 
-def test_mounts_of_containers_are_not_seen_by_the_host_and_its_other_namespaces(api, engine):
-    """Whatever an engine mounts for a container stays in the engine's own mount namespace."""
-    other = subprocess.Popen(["unshare", "-m", "--propagation", "slave", "sleep", "100"])
-    try:
-        container = api.run(["sleep", "1000"], host={"IpcMode": "shareable"})
-        assert container not in open(f"/proc/{other.pid}/mountinfo").read()
-    finally:
-        other.kill()
-        other.wait()
-
-
 def test_a_source_that_is_not_shared_cannot_be_mounted_shared(api, scratch):
     container = api.create(Cmd=["true"], host={"Binds": [f"{scratch}:/m:rshared"]})
     reply = api.post(f"/containers/{container}/start")

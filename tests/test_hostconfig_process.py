@@ -241,3 +241,20 @@ def test_privileged(api):
                     "grep -c ' /proc/kcore ' /proc/mounts; mknod /port c 1 7 && (echo > /port) 2>&1 | grep -c 'left on device'",
                     {"Privileged": True})
     assert output == "devices\nSeccomp:\t0\n0\n1\n"
+
+
+@pytest.mark.gantry_only  # 1.55
+def test_block_io_rates_of_a_running_container_change(api, engine):
+    path, number = block_device()
+    if path is None:
+        pytest.skip("no block device")
+    container = api.run(["sleep", "1000"])
+    rates = {"BlkioDeviceReadBps": [{"Path": path, "Rate": 2097152}], "BlkioDeviceWriteIOps": [{"Path": path, "Rate": 77}]}
+    api.ok("POST", f"/containers/{container}/update", body=rates)  # ignored before 1.55
+    at, _ = cgroup_file(engine, container, ("blkio", "blkio.throttle.read_bps_device", ""), ("io.max", ""))
+    assert number not in at.read_text()
+    api.at("1.55").ok("POST", f"/containers/{container}/update", body=rates)
+    assert f"{number} 2097152" in at.read_text() or "rbps=2097152" in at.read_text()
+    assert api.inspect(container)["HostConfig"]["BlkioDeviceReadBps"] == rates["BlkioDeviceReadBps"]
+    reply = api.at("1.55").post(f"/containers/{container}/update", body={"BlkioDeviceReadBps": [{"Path": "/nope", "Rate": 1}]})
+    assert reply.status == 400 and "no such file or directory" in reply.message

@@ -9,6 +9,7 @@
 #include "api/json_writer.hpp"
 #include "api/versions.hpp"
 #include "engine/container.hpp"
+#include "engine/legacy_links.hpp"
 #include "engine/network_view.hpp"
 #include "engine/services.hpp"
 #include "json/json.hpp"
@@ -26,7 +27,8 @@ using SizesById = std::map<std::string, ContainerSizes>;
 
 /// The body of GET /containers/json, also a part of /system/df. `sizes` nullptr: not asked for.
 std::string render_container_list(const std::vector<engine::ContainerPtr>& containers, const engine::Services& services,
-                                  engine::NetworkView& networks, ApiVersion version, const SizesById* sizes);
+                                  engine::NetworkView& networks, ApiVersion version, const SizesById* sizes,
+                                  const engine::LinkNames& links = {});
 
 /// The body of GET /containers/{id}/json.
 std::string render_container(const engine::Container& container, const engine::Services& services, ApiVersion version,

@@ -1,5 +1,7 @@
 #include <unordered_map>
 
+#include <algorithm>
+
 #include "api/container_json.hpp"
 #include "base/text.hpp"
 
@@ -12,14 +14,20 @@ using engine::Container;
 class ListWriter {
  public:
   ListWriter(const engine::Services& services, engine::NetworkView& networks, ApiVersion version,
-             const SizesById* sizes)
-      : services_(services), networks_(networks), version_(version), sizes_(sizes), now_(gantry::now()) {}
+             const SizesById* sizes, const engine::LinkNames& links)
+      : services_(services),
+        networks_(networks),
+        version_(version),
+        sizes_(sizes),
+        links_(links),
+        now_(gantry::now()) {}
 
   void write(JsonWriter& json, const Container& container);
 
  private:
   std::string shown_image(const Container& container);
   const std::string& manifest_descriptor(const std::string& image_id);
+  void write_names(JsonWriter& json, const Container& container);
   void write_health(JsonWriter& json, const Container& container);
   void write_ports(JsonWriter& json, const Container& container);
   void write_labels(JsonWriter& json, const Container& container);
@@ -31,6 +39,7 @@ class ListWriter {
   engine::NetworkView& networks_;
   const ApiVersion version_;
   const SizesById* sizes_;
+  const engine::LinkNames& links_;
   const Timestamp now_;
   std::unordered_map<std::string, std::string> ids_of_names_;  // what an image's name stands for now
   std::unordered_map<std::string, std::string> descriptors_;   // rendered, by image id
@@ -39,7 +48,7 @@ class ListWriter {
 void ListWriter::write(JsonWriter& json, const Container& container) {
   json.begin_object();
   json.field("Id", container.id.str());
-  json.key("Names").begin_array().value("/" + container.name).end_array();
+  write_names(json, container);
   json.field("Image", shown_image(container));
   json.field("ImageID", container.image_id);
   if (version_ >= ApiVersion{1, 48})
@@ -58,6 +67,16 @@ void ListWriter::write(JsonWriter& json, const Container& container) {
   json.key("Mounts");
   write_mounts(json, container);
   json.end_object();
+}
+
+void ListWriter::write_names(JsonWriter& json, const Container& container) {
+  std::vector<std::string> names{"/" + container.name};
+  if (const auto found = links_.find(container.id.str()); found != links_.end())
+    for (const std::string& name : found->second) names.push_back("/" + name);
+  std::ranges::sort(names);
+  json.key("Names").begin_array();
+  for (const std::string& name : names) json.value(name);
+  json.end_array();
 }
 
 void ListWriter::write_health(JsonWriter& json, const Container& container) {
@@ -167,11 +186,12 @@ void write_ipam(JsonWriter& json, const std::optional<model::EndpointIpamConfig>
 }  // namespace
 
 std::string render_container_list(const std::vector<engine::ContainerPtr>& containers, const engine::Services& services,
-                                  engine::NetworkView& networks, ApiVersion version, const SizesById* sizes) {
+                                  engine::NetworkView& networks, ApiVersion version, const SizesById* sizes,
+                                  const engine::LinkNames& links) {
   std::string body;
   body.reserve(64 + containers.size() * 1536);
   JsonWriter json(body);
-  ListWriter writer(services, networks, version, sizes);
+  ListWriter writer(services, networks, version, sizes, links);
   json.begin_array();
   for (const engine::ContainerPtr& container : containers) writer.write(json, *container);
   json.end_array();

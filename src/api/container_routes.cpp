@@ -61,8 +61,8 @@ Task<Response> ContainerRoutes::list(Request request) {
   SizesById sizes;
   if (with_sizes) sizes = co_await measure(selected, 3s, 60s);
   engine::NetworkView networks(services_.networks);
-  co_return Response::json(
-      200, render_container_list(selected, services_, networks, request.version(), with_sizes ? &sizes : nullptr));
+  co_return Response::json(200, render_container_list(selected, services_, networks, request.version(),
+                                                      with_sizes ? &sizes : nullptr, engine::link_names(store_)));
 }
 
 Task<Response> ContainerRoutes::inspect(Request request) {

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <set>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "base/error.hpp"
@@ -250,6 +251,26 @@ TEST_F(Configuration, ASettingThatTheHostCannotHonourIsRefused) {
   EXPECT_NE(loaded.fatal_text().find("systemd is not the init system"), std::string::npos);
   host_.systemd_running = true;
   EXPECT_TRUE(load_text(R"({"exec-opts": ["native.cgroupdriver=systemd"]})").usable());
+}
+
+TEST_F(Configuration, SystemdMakesTheCgroupsWhereItManagesAllOfThem) {
+  EXPECT_FALSE(load_text("{}").config.systemd_cgroups());
+  host_.systemd_running = true;
+  EXPECT_FALSE(load_text("{}").config.systemd_cgroups());
+  host_.cgroup_v2_only = true;
+  EXPECT_TRUE(load_text("{}").config.systemd_cgroups());
+  EXPECT_FALSE(load_text(R"({"exec-opts": ["native.cgroupdriver=cgroupfs"]})").config.systemd_cgroups());
+  EXPECT_FALSE(load_text("{}", {"--exec-opt", "native.cgroupdriver=cgroupfs"}).config.systemd_cgroups());
+  EXPECT_FALSE(load_text(R"({"cgroup-parent": "/mine"})").usable());
+  EXPECT_TRUE(load_text(R"({"cgroup-parent": "mine.slice"})").usable());
+  host_.systemd_running = false;
+  EXPECT_FALSE(load_text("{}").config.systemd_cgroups());
+}
+
+TEST_F(Configuration, OptionsOfTheStorageDriver) {
+  EXPECT_TRUE(problems_of(R"({"storage-opts": ["overlay2.override_kernel_check=true"]})").empty());
+  for (const char* bad : {"overlay2.size=1G", "overlay2.override_kernel_check", "dm.fs=xfs"})
+    EXPECT_EQ(problems_of(fmt::format(R"({{"storage-opts": ["{}"]}})", bad)).size(), 1u) << bad;
 }
 
 TEST_F(Configuration, KeysWithoutEffectAreAcceptedAndSaid) {

@@ -7,6 +7,8 @@
 #include "engine/messages.hpp"
 #include "engine/names.hpp"
 #include "engine/settings.hpp"
+#include "runtime/block_limits.hpp"
+#include "runtime/devices.hpp"
 #include "runtime/limits.hpp"
 #include "runtime/spec.hpp"
 
@@ -43,14 +45,24 @@ Task<std::vector<std::string>> Containers::update(std::string reference, model::
   std::vector<std::string> warnings = runtime::validate_resources(changes, services_.host, {.update = true});
   const std::string prefix = fmt::format("Cannot update container {}", container->id.str());
   try {
+    changes = co_await services_.lanes.quick.run([resolved = changes]() mutable {
+      runtime::resolve_block_devices_blocking(resolved);
+      return resolved;
+    });
     if (policy && !policy->Name.empty()) {
       if (container->host.AutoRemove && policy->Name != "no")
         throw Error(Errc::conflict, "Restart policy cannot be updated because AutoRemove is enabled for the container");
       validate_restart_policy(*policy, false);
     }
     const runtime::Resources wanted = runtime::apply_update(to_runtime_resources(container->host), changes);
-    if (container->state.running && !container->state.restarting && container->shim)
-      co_await container->shim->update(runtime::render_oci_resources(wanted));
+    if (container->state.running && !container->state.restarting && container->shim) {
+      runtime::ShimClient shim = container->live_shim();
+      co_await shim.update(runtime::render_oci_resources(wanted));
+      const std::string group = runtime::cgroup_directory(container->cgroup_parent(services_.config.cgroup_parent),
+                                                          container->id.str(), services_.config.systemd_cgroups());
+      co_await services_.lanes.quick.run(
+          [host = &services_.host, group, changes] { runtime::write_block_limits_blocking(*host, group, changes); });
+    }
     from_runtime_resources(wanted, container->host);
     if (policy && !policy->Name.empty()) container->host.RestartPolicy = *policy;
   } catch (Error& e) {

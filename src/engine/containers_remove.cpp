@@ -7,14 +7,18 @@
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "engine/containers.hpp"
+#include "engine/legacy_links.hpp"
 #include "engine/lifecycle.hpp"
 #include "engine/messages.hpp"
 
 namespace gantry::engine {
 
 Task<void> Containers::remove(std::string reference, RemoveOptions options) {
+  if (options.link) {
+    co_await async::shielded(store_.save(take_link(store_, reference)));
+    co_return;
+  }
   ContainerPtr container = store_.get(reference);
-  if (options.link) throw Error(Errc::conflict, "Conflict, cannot remove the default link name of the container");
   co_await async::shielded(remove_container(container, options));
 }
 

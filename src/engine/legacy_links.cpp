@@ -167,6 +167,28 @@ Task<void> update_links_to(Services& services, const ContainerStore& store, Cont
   }
 }
 
+LinkNames link_names(const ContainerStore& store) {
+  LinkNames names;
+  for (const ContainerPtr& container : store.list())
+    for (const Link& link : links_of(*container))
+      if (const ContainerPtr target = store.find(link.target))
+        names[target->id.str()].push_back(container->name + "/" + link.alias);
+  return names;
+}
+
+ContainerPtr take_link(const ContainerStore& store, const std::string& name) {
+  const auto [parent_name, alias] = split_once(name.starts_with('/') ? std::string_view(name).substr(1) : name, '/');
+  if (alias.empty()) throw Error(Errc::conflict, "Conflict, cannot remove the default link name of the container");
+  const ContainerPtr parent = store.find_by_name(std::string(parent_name));
+  if (!parent)
+    throw Error(Errc::not_found,
+                fmt::format("Cannot get parent /{} for link name /{}/{}", parent_name, parent_name, alias));
+  const auto is_it = [wanted = alias](const std::string& text) { return parse_link(text).alias == wanted; };
+  if (!parent->host.Links || std::erase_if(*parent->host.Links, is_it) == 0)
+    throw Error(Errc::not_found, fmt::format("Cannot find link /{}/{}", parent_name, alias));
+  return parent;
+}
+
 std::vector<std::string> link_environment(const ContainerStore& store, const network::Networks& networks,
                                           const Container& container) {
   std::vector<std::string> env;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <map>
+#include <string>
 #include <vector>
 
 #include "engine/container_store.hpp"
@@ -20,6 +22,14 @@ std::vector<network::HostsLink> resolve_links(const ContainerStore& store, const
 
 /// Whoever is linked to this container, which has just got a new address, finds it there.
 Task<void> update_links_to(Services& services, const ContainerStore& store, ContainerPtr target);
+
+/// The further names that links give to containers, "parent/alias" without the first slash, by container id.
+using LinkNames = std::map<std::string, std::vector<std::string>>;
+LinkNames link_names(const ContainerStore& store);
+
+/// `docker rm --link parent/alias`: takes the link out of the parent's settings, and returns the parent, which is to be
+/// saved. Throws conflict for a container's own name, not_found.
+ContainerPtr take_link(const ContainerStore& store, const std::string& name);
 
 /// What Docker adds to the environment of a container with links: <ALIAS>_NAME, <ALIAS>_PORT_80_TCP_ADDR …,
 /// <ALIAS>_ENV_<variable>. Throws as resolve_links().

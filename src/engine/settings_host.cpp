@@ -232,6 +232,22 @@ void from_runtime_resources(const runtime::Resources& from, model::Resources& in
   into.CpusetMems = from.cpuset_mems;
   into.PidsLimit = from.pids_limit;
   into.BlkioWeight = from.blkio_weight;
+  // A list that was not given stays null.
+  const auto put = [](auto& list, const std::vector<runtime::BlockDeviceLimit>& limits, auto make) {
+    if (!list && limits.empty()) return;
+    list.emplace();
+    for (const runtime::BlockDeviceLimit& limit : limits) list->push_back(make(limit));
+  };
+  const auto rate = [](const runtime::BlockDeviceLimit& limit) {
+    return model::ThrottleDevice{limit.path, limit.value};
+  };
+  put(into.BlkioWeightDevice, from.blkio_weight_device, [](const runtime::BlockDeviceLimit& limit) {
+    return model::WeightDevice{limit.path, static_cast<std::uint16_t>(limit.value)};
+  });
+  put(into.BlkioDeviceReadBps, from.blkio_read_bps, rate);
+  put(into.BlkioDeviceWriteBps, from.blkio_write_bps, rate);
+  put(into.BlkioDeviceReadIOps, from.blkio_read_iops, rate);
+  put(into.BlkioDeviceWriteIOps, from.blkio_write_iops, rate);
 }
 
 std::vector<runtime::Ulimit> to_runtime_ulimits(const model::Resources& resources) {

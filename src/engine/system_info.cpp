@@ -10,6 +10,7 @@
 #include "db/container_rows.hpp"
 #include "engine/system_warnings.hpp"
 #include "logs/options.hpp"
+#include "runtime/cdi.hpp"
 #include "sys/file.hpp"
 
 namespace gantry::engine {
@@ -124,7 +125,7 @@ void SystemInfoSource::put_host(SystemInfo& info) const {
   info.LoggingDriver = config.log_driver;
   for (const std::string_view driver : logs::driver_names()) info.Plugins.Log.emplace_back(driver);
   info.LiveRestoreEnabled = config.live_restore;
-  info.CDISpecDirs = config.cdi_spec_dirs;
+  info.CDISpecDirs = config.cdi_spec_dirs.empty() ? runtime::kDefaultCdiDirectories : config.cdi_spec_dirs;
 }
 
 void SystemInfoSource::put_limits(SystemInfo& info) const {

@@ -215,6 +215,11 @@ Resources apply_update(const Resources& current, const Resources& changes) {
   take(merged.cpuset_mems, changes.cpuset_mems);
   take(merged.pids_limit, changes.pids_limit);
   take(merged.blkio_weight, changes.blkio_weight);
+  take(merged.blkio_weight_device, changes.blkio_weight_device);
+  take(merged.blkio_read_bps, changes.blkio_read_bps);
+  take(merged.blkio_write_bps, changes.blkio_write_bps);
+  take(merged.blkio_read_iops, changes.blkio_read_iops);
+  take(merged.blkio_write_iops, changes.blkio_write_iops);
   return merged;
 }
 
