@@ -17,7 +17,7 @@
 #include "logdriver/sender.hpp"
 #include "sys/file.hpp"
 
-/// gantry-log: what gantry-shim starts for work that would make it large or slow (docs/decisions/0009).
+/// gantry-log: what gantry-shim starts for work that would make it large or slow (docs/decisions/0011).
 ///   gantry-log send       descriptor 0: "key=value" settings, each ended by a NUL; 3: the shim, see logs/pipe.hpp
 ///   gantry-log compress   descriptor 0: a rotated log file; 1: what it becomes
 namespace gantry::logdriver {
@@ -36,7 +36,6 @@ int send() {
   } catch (const Error& e) {
     const std::string line = "error " + e.message() + "\n";
     (void)!::send(kShim, line.data(), line.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    log::error("{}", e.message());
     return 1;
   }
 }

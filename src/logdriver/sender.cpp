@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/error.hpp"
-#include "base/log.hpp"
 
 namespace gantry::logdriver {
 namespace {
@@ -298,7 +297,7 @@ void Sender::connect() {
 void Sender::lost(const std::string& why) {
   if (failures_ == 0) {
     lost_at_ = Clock::now();
-    log::warning("{}: {}", settings_.get("driver"), why);
+    tell("log " + settings_.get("driver") + ": " + why);
   }
   connection_.close();
   sent_ = 0;

@@ -11,6 +11,7 @@
 ///   ok                  once: the driver is ready, or will be in its own time
 ///   error <text>        once, and the end: the driver cannot work; the text is Docker's
 ///   dropped <bytes>     how much output was dropped so far
+///   log <text>          for the shim's log
 namespace gantry::logs {
 
 struct PipeHeader {

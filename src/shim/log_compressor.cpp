@@ -52,7 +52,7 @@ void LogCompressor::start_next() {
     spawn.argv = {program_, "compress"};
     spawn.stdin_fd = from.get();
     spawn.stdout_fd = to.get();
-    spawn.stderr_fd = 2;
+    spawn.directory = "/";
     const Reaper::Hold hold(reaper_);
     child_ = sys::spawn(spawn).pid;
     reaper_.expect(child_, [this](int status, std::int64_t) { done(status == 0); });

@@ -49,7 +49,7 @@ void LogSender::start() {
     spawn.argv = {options_.program, "send"};
     spawn.env = environment();
     spawn.stdin_fd = settings.get();
-    spawn.stderr_fd = 2;
+    spawn.directory = "/";  // it may live longer than our directory and what that is mounted on
     spawn.pass_fds = {theirs.get()};
     (void)sys::spawn(spawn);  // the reaper takes it when it ends, which its socket tells us
     watch_ = loop_.watch(socket_.get(), EPOLLIN, [this](std::uint32_t events) { on_event(events); });
@@ -89,6 +89,7 @@ void LogSender::read_lines() {
     lines_.erase(0, end + 1);
     if (line == "ok" && !known_) settle("");
     else if (line.starts_with("error ") && !known_) settle(line.substr(6));
+    else if (line.starts_with("log ")) log::warning("log driver: {}", line.substr(4));
     else if (line.starts_with("dropped "))
       told_dropped_ = static_cast<std::uint64_t>(parse_int(line.substr(8)).value_or(0));
   }
