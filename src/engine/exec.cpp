@@ -19,7 +19,8 @@ namespace {
 
 /// Ended execs are forgotten in the second round that finds them, as in Docker.
 constexpr std::chrono::minutes kCollectEvery{5};
-/// Above this the oldest that do not run are forgotten earlier.
+/// Above these the oldest that do not run are forgotten earlier.
+constexpr std::size_t kMostEnded = 1024;
 constexpr std::size_t kMostRecords = 4096;
 /// Of one exec's file. Bigger than any request's body.
 constexpr std::size_t kMostStored = 32 << 20;
@@ -163,15 +164,22 @@ ExecPtr Execs::get_startable(const std::string& id) const {
   return exec;
 }
 
-/// Keeps the number of records bounded, whatever clients create and never start.
+/// Keeps the number of records bounded, whatever clients create and never start, and however many they run.
 void Execs::make_room() {
-  if (by_id_.size() < kMostRecords) return;
-  std::vector<ExecPtr> idle;
-  for (const auto& [id, exec] : by_id_)
-    if (exec->phase == ExecPhase::ended || exec->phase == ExecPhase::created) idle.push_back(exec);
-  std::ranges::sort(idle, {}, &Exec::number);
-  idle.resize(std::min(idle.size(), kMostRecords / 8));
-  erase(idle);
+  if (by_id_.size() < kMostEnded) return;
+  std::vector<ExecPtr> ended;
+  std::vector<ExecPtr> created;
+  for (const auto& [id, exec] : by_id_) {
+    if (exec->phase == ExecPhase::ended) ended.push_back(exec);
+    else if (exec->phase == ExecPhase::created) created.push_back(exec);
+  }
+  const auto forget_oldest = [this](std::vector<ExecPtr>& idle, std::size_t count) {
+    std::ranges::sort(idle, {}, &Exec::number);
+    idle.resize(std::min(idle.size(), count));
+    erase(idle);
+  };
+  if (ended.size() >= kMostEnded) forget_oldest(ended, kMostEnded / 8);
+  else if (by_id_.size() >= kMostRecords) forget_oldest(created.empty() ? ended : created, kMostRecords / 8);
 }
 
 void Execs::erase(const std::vector<ExecPtr>& old) {
@@ -226,7 +234,7 @@ Task<void> Execs::recover() {
 /// Takes over what the former daemon began in one container. A file without an exec in the shim is one that was never
 /// started: the shim keeps the last that ended.
 Task<void> Execs::adopt(ContainerPtr container, Files files) {
-  runtime::ShimClient shim = *container->shim;
+  runtime::ShimClient shim = container->live_shim();
   std::map<std::string, runtime::ExecState> states;
   for (runtime::ExecState& state : co_await shim.exec_list()) states[state.id] = state;
   for (const auto& [name, text] : files) {
@@ -253,7 +261,7 @@ void Execs::adopt_one(const ExecPtr& exec, const ContainerPtr& container, const 
   const std::string name = "exec " + exec->id.substr(0, 12);
   if (!state.exit) {
     mark_running(exec, container);
-    tasks_.spawn(name, watch(exec, container, *container->shim));
+    tasks_.spawn(name, watch(exec, container, container->live_shim()));
     return;
   }
   mark_ended(*exec, state.exit->exit_code);

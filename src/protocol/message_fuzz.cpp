@@ -3,6 +3,7 @@
 
 #include "base/fuzz.hpp"
 #include "protocol/message.hpp"
+#include "protocol/native_process.hpp"
 #include "protocol/types.hpp"
 
 using gantry::fuzz::accepts;
@@ -19,6 +20,7 @@ void read_all_kinds(const protocol::Message& message) {
   accepts([&] { (void)protocol::read_attach(message); });
   accepts([&] { (void)protocol::read_exec(message); });
   accepts([&] { (void)protocol::read_log_options(message); });
+  accepts([&] { (void)protocol::decode_native(message.text(protocol::Tag::native)); });
 }
 
 }  // namespace

@@ -171,6 +171,7 @@ void Execs::failed(Exec& exec, const protocol::RuntimeFailure& failure, const Re
 
 void Execs::ended(Exec& exec, int status, std::int64_t when_ns) {
   exec.exit = exit_record(status, when_ns);
+  exec.child.pidfd.reset();
   exec.status = Status::stopped;
   exec.order = ++ends_;
   exec.io->on_idle([this, id = exec.id] { idle(id); });
