@@ -103,7 +103,7 @@ Task<std::shared_ptr<runtime::AttachStream>> Attach::open_stream(AttachSession s
   request.use_stdin = session.options.use_stdin;
   request.use_stdout = session.options.use_stdout;
   request.use_stderr = session.options.use_stderr;
-  runtime::ShimClient shim = *session.container->shim;
+  runtime::ShimClient shim = session.container->live_shim();
   try {
     co_return std::make_shared<runtime::AttachStream>(co_await shim.attach(std::move(request)));
   } catch (const Error& e) {

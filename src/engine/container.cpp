@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "engine/messages.hpp"
+
 namespace gantry::engine {
 
 std::string_view status_name(Status status) noexcept {
@@ -25,6 +27,11 @@ Status Container::status() const noexcept {
   if (removing) return Status::removing;
   if (state.dead) return Status::dead;
   return state.started == Timestamp{} ? Status::created : Status::exited;
+}
+
+runtime::ShimClient Container::live_shim() const {
+  if (!shim) throw container_not_running(id.str());
+  return *shim;
 }
 
 const std::map<std::string, std::string>& Container::labels() const {

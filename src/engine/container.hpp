@@ -93,6 +93,8 @@ struct Container {
   /// Notified after every change of `state`, `removed` or the shim.
   async::Signal changed;
   std::optional<runtime::ShimClient> shim;  // from the moment it can be attached to until the exit is recorded
+  /// Throws conflict, as Docker words it, if there is none.
+  runtime::ShimClient live_shim() const;
   std::uint64_t starts = 0;                 // counts shims: an attach to start n is over when starts > n
   std::uint64_t exits = 0;                  // counts exits, for `wait`
   /// The exit is recorded, but the root file system, volumes and the shim are still being taken down.

@@ -59,7 +59,7 @@ Task<Execs::StreamPtr> Execs::launch(ExecPtr exec, bool attached, ExecTerminalSi
   if (!container || !container->shim) throw container_not_running(exec->container_id);
   exec->phase = ExecPhase::starting;
   publish(*exec, "exec_start: " + exec->command_text());
-  runtime::ShimClient shim = *container->shim;
+  runtime::ShimClient shim = container->live_shim();
   StreamPtr stream;
   std::exception_ptr failure;
   int exit_code = kNotStartedExitCode;
@@ -236,7 +236,7 @@ Task<void> Execs::resize(std::string id, ExecTerminalSize size) {
   const ContainerPtr container = exec->container.lock();
   // Without a terminal there is nothing to do, and after the end nobody to see it.
   if (!exec->options.tty || exec->phase != ExecPhase::running || !container || !container->shim) co_return;
-  runtime::ShimClient shim = *container->shim;
+  runtime::ShimClient shim = container->live_shim();
   try {
     co_await shim.resize(size.rows, size.columns, exec->shim_id());
   } catch (const Error& e) {
@@ -247,7 +247,7 @@ Task<void> Execs::resize(std::string id, ExecTerminalSize size) {
 Task<void> Execs::kill_tree(ExecPtr exec) {
   const ContainerPtr container = exec->container.lock();
   if (exec->phase != ExecPhase::running || exec->pid <= 0 || !container || !container->shim) co_return;
-  runtime::ShimClient shim = *container->shim;
+  runtime::ShimClient shim = container->live_shim();
   co_await kill_pid(shim, exec->pid);
 }
 
@@ -265,7 +265,7 @@ Task<void> Execs::kill_pid(runtime::ShimClient shim, std::int64_t pid) {
 
 Task<void> Execs::kill_old_probes(ContainerPtr container) {
   if (!container->shim) co_return;
-  runtime::ShimClient shim = *container->shim;
+  runtime::ShimClient shim = container->live_shim();
   const std::vector<runtime::ExecState> states = co_await shim.exec_list();
   for (const runtime::ExecState& listed : states) {
     if (!listed.id.starts_with("probe-")) continue;

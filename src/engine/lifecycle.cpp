@@ -66,7 +66,7 @@ Task<void> Lifecycle::unpause(std::string reference) {
 Task<void> Lifecycle::resize(std::string reference, std::uint16_t rows, std::uint16_t columns) {
   ContainerPtr container = store_.get(reference);
   if (!container->state.running || !container->shim) throw container_not_running(container->id.str());
-  runtime::ShimClient shim = *container->shim;
+  runtime::ShimClient shim = container->live_shim();
   co_await shim.resize(rows, columns);
   publish(*container, "resize", {{"height", std::to_string(rows)}, {"width", std::to_string(columns)}});
 }

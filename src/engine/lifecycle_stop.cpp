@@ -55,7 +55,7 @@ Task<void> Lifecycle::wait_until_released(ContainerPtr container) {
 /// To the main process; a frozen one gets it when it is thawed.
 Task<void> Lifecycle::send_signal(ContainerPtr container, int signal) {
   if (!container->shim) co_return;
-  runtime::ShimClient shim = *container->shim;
+  runtime::ShimClient shim = container->live_shim();
   try {
     co_await shim.kill(signal);
   } catch (const Error& e) {
@@ -97,7 +97,7 @@ Task<void> Lifecycle::stop_container(ContainerPtr container, std::optional<std::
   const bool paused = container->state.paused;
   co_await send_signal(container, signal);
   if (paused && container->shim) {
-    runtime::ShimClient shim = *container->shim;
+    runtime::ShimClient shim = container->live_shim();
     co_await shim.resume();
     container->state.paused = false;
   }
@@ -116,7 +116,7 @@ Task<void> Lifecycle::kill_and_wait(ContainerPtr container) {
     try {
       co_await send_signal(container, SIGKILL);
       if (container->state.paused && container->shim) {
-        runtime::ShimClient shim = *container->shim;
+        runtime::ShimClient shim = container->live_shim();
         co_await shim.resume();
       }
     } catch (const Error& e) {

@@ -76,7 +76,7 @@ Task<void> NetworkLinks::connect_steps(async::OperationPtr op, ContainerPtr cont
 Task<void> retarget_ports(Services& services, ContainerPtr container) {
   const network::Attachment* attachment = services.networks.find_attachment(container->id.str());
   if (attachment == nullptr || attachment->port_targets.empty() || !container->shim) co_return;
-  runtime::ShimClient shim = *container->shim;
+  runtime::ShimClient shim = container->live_shim();
   const std::vector<std::string> targets = attachment->port_targets;
   try {
     co_await shim.retarget(targets);
@@ -90,7 +90,7 @@ Task<void> serve_names(Services& services, ContainerPtr container) {
   const network::Attachment* attachment = services.networks.find_attachment(container->id.str());
   if (attachment == nullptr || attachment->names_path.empty() || !container->shim) co_return;
   const std::string netns = attachment->netns_path, names = attachment->names_path;
-  runtime::ShimClient shim = *container->shim;
+  runtime::ShimClient shim = container->live_shim();
   try {
     co_await shim.serve_names(netns, names);
   } catch (const Error& e) {

@@ -48,7 +48,7 @@ Task<void> Lifecycle::supervise(ContainerPtr container) {
 Task<protocol::ExitRecord> Lifecycle::await_exit(ContainerPtr container) {
   const sys::Path directory = services_.paths.shim(container->id.str());
   if (container->shim) {
-    runtime::ShimClient shim = *container->shim;
+    runtime::ShimClient shim = container->live_shim();
     for (;;) {
       try {
         co_return co_await shim.wait();
@@ -214,7 +214,7 @@ Task<void> Lifecycle::remove_after_exit(ContainerPtr container) {
 Task<void> Lifecycle::watch_oom(ContainerPtr container, std::uint64_t start) {
   std::uint64_t seen = 0;
   while (container->shim && container->starts == start) {
-    runtime::ShimClient shim = *container->shim;
+    runtime::ShimClient shim = container->live_shim();
     try {
       seen = co_await shim.wait_oom(seen);
     } catch (const Error&) {

@@ -97,7 +97,7 @@ Task<ProcessList> list_processes(Services& services, ContainerStore& store, Life
   const std::string id = container->id.str();
   if (!container->state.running) throw container_not_running(id);
   if (container->state.restarting || !container->shim) throw container_is_restarting(id);
-  runtime::ShimClient shim = *container->shim;
+  runtime::ShimClient shim = container->live_shim();
   const std::vector<pid_t> found = co_await shim.pids();
   const std::set<pid_t> pids(found.begin(), found.end());
   const std::string output = co_await services.lanes.bulk.run_within(
