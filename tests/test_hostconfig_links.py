@@ -1,5 +1,7 @@
 """Legacy links of the default network: names, variables, and what ends them."""
 
+from harness.api import text_of
+
 
 def linked(api):
     api.run(["sleep", "1000"], name="db", Env=["PASSWORD=secret", "HOME=/x"],
@@ -18,6 +20,9 @@ def test_variables_and_hosts(api):
                  "MY_DB_ENV_PASSWORD=secret"):
         assert line in seen, line
     assert not any(line.startswith("MY_DB_ENV_HOME") for line in seen)
+    exec_id = api.ok("POST", f"/containers/{web}/exec", body={"Cmd": ["env"], "AttachStdout": True}).json()["Id"]
+    with api.hijack(f"/exec/{exec_id}/start", body={}) as stream:
+        assert f"MY_DB_PORT_5432_TCP_ADDR={ip}\n".encode() in text_of(stream.frames())
 
 
 def test_names_and_removal_of_the_link(api):

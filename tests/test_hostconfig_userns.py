@@ -184,3 +184,16 @@ def test_a_setting_that_cannot_be_keeps_the_daemon_from_starting(ranges, fresh, 
     engine = fresh(start=False, config={"userns-remap": setting})
     with pytest.raises(EngineFailed, match=text):
         engine.start()
+
+
+@pytest.mark.gantry_only  # 1.48
+def test_images_are_mounted_with_the_containers_owners(engine):
+    api = engine.api("1.48")
+    container = api.create(Cmd=["sh", "-c", "mkdir /data; touch /data/x; chown 5:6 /data/x"])
+    api.start(container)
+    api.wait(container)
+    api.ok("POST", "/commit", {"container": container, "repo": "layered", "tag": "1"})
+    for source, path in (("layered:1", "/m/data/x"), ("busybox", "/m/bin/busybox")):
+        mount = {"Mounts": [{"Type": "image", "Source": source, "Target": "/m"}]}
+        assert run(api, f"stat -c %u:%g {path}; touch /m/x 2>/dev/null || echo refused", mount)[1] in (
+            "5:6\nrefused\n", "0:0\nrefused\n")

@@ -11,6 +11,7 @@
 #include "base/text.hpp"
 #include "engine/detach_keys.hpp"
 #include "engine/exec_spec.hpp"
+#include "engine/legacy_links.hpp"
 #include "engine/messages.hpp"
 #include "runtime/limits.hpp"
 
@@ -81,6 +82,12 @@ Task<ExecPtr> Execs::enter(ContainerPtr container, ExecOptions options, bool is_
   in->hostname = container->config.Hostname;
   if (const auto* live = services_.networks.find_attachment(exec->container_id); live && !live->donor_id.empty())
     if (const ContainerPtr donor = store_.find(live->donor_id)) in->hostname = donor->config.Hostname;
+  try {
+    in->link_env = link_environment(store_, services_.networks, *container);
+  } catch (const Error& e) {
+    // What it is linked to has ended: no reason to keep anybody, least of all a health check, from looking inside.
+    log::debug("container {}: {}", container->name, e.message());
+  }
   in->rootfs = services_.paths.rootfs(exec->container_id);
   for (const auto& [name, limit] : services_.config.default_ulimits)
     in->default_ulimits.push_back({name, limit.soft, limit.hard});

@@ -49,7 +49,7 @@ BuiltProcess build_process_blocking(const ExecInputs& in, const runtime::HostFac
   runtime::ProcessSpec process;
   process.args = wanted.command;
   const auto own = in.config.Env.value_or(std::vector<std::string>{});
-  process.env = runtime::merge_env(runtime::render_env(in.hostname, wanted.tty, {}, own), wanted.env);
+  process.env = runtime::merge_env(runtime::render_env(in.hostname, wanted.tty, in.link_env, own), wanted.env);
   process.cwd = !wanted.working_dir.empty() ? wanted.working_dir : in.config.WorkingDir;
   if (process.cwd.empty()) process.cwd = "/";
   const std::string& user = wanted.user.empty() ? in.config.User : wanted.user;

@@ -17,6 +17,7 @@ struct ExecInputs {
   model::HostConfig host;
   ExecOptions options;
   std::string hostname;
+  std::vector<std::string> link_env;  // as the container's first process has it
   sys::Path rootfs;
   std::vector<runtime::Ulimit> default_ulimits;
   bool daemon_no_new_privileges = false;

@@ -155,6 +155,12 @@ void set_mounts(ContainerSpec& spec, const SpecInputs& in, const runtime::HostFa
     runtime::BindOptions options;
     options.read_only = !mount.rw;
     options.recursive_read_only = !mount.read_only_non_recursive;
+    if (mount.read_only_force_recursive && !facts.recursive_read_only)
+      throw Error(
+          Errc::invalid_argument,
+          fmt::format("{} cannot be mounted read-only recursively: it takes Linux 5.12 and a runtime that knows "
+                      "\"rro\"",
+                      mount.destination));
     options.non_recursive = mount.non_recursive;
     options.propagation = mount.propagation;
     const std::string source = bind_source(in, mount);
