@@ -351,8 +351,10 @@ Task<void> ShimClient::clear_log(milliseconds limit) {
 }
 
 Task<std::vector<pid_t>> ShimClient::pids(milliseconds limit) {
-  const Message answer = co_await call(Message(Type::pids, 1), limit);
+  Message request(Type::pids, 1);
+  const Message answer = co_await call(request.put_flag(Tag::packed, true), limit);
   require_success(answer);
+  if (const auto packed = answer.find(Tag::pids)) co_return protocol::unpack_pids(*packed);
   std::vector<pid_t> pids;
   for (const std::string_view bytes : answer.all(Tag::pid)) {
     Message one(Type::ok, 1);

@@ -167,7 +167,7 @@ void Server::dispatch(const Message& request, const Reply& reply) {
     case Type::state: return container_.state(reply);
     case Type::attach: return attach(request, reply);
     case Type::update: return container_.update(request.text(Tag::resources_json), reply);
-    case Type::pids: return container_.pids(reply);
+    case Type::pids: return container_.pids(request.flag(Tag::packed), reply);
     case Type::wait_oom: return container_.wait_oom(request.number(Tag::seen), reply);
     case Type::shutdown: return shutdown(reply);
     case Type::serve_names: names_.serve(request.text(Tag::netns), request.text(Tag::names)); return reply.ok();
