@@ -38,9 +38,9 @@ def status(pid):
 # How it is confined.
 
 
-def by_runc(engine, container, cmd):
+def by_runc(engine, container, cmd, options=()):
     pid_file = engine.root / "runc-exec.pid"
-    subprocess.run(["runc", "--root", engine.exec_root / "runtime/runc", "exec", "-d", "--pid-file", pid_file, container, *cmd],
+    subprocess.run(["runc", "--root", engine.exec_root / "runtime/runc", "exec", "-d", "--pid-file", pid_file, *options, container, *cmd],
                    check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return int(pid_file.read_text())
 
@@ -56,11 +56,12 @@ CONFINED = {
 }
 
 
-@pytest.mark.parametrize("name", CONFINED)
-def test_it_is_confined_as_the_runtime_would_do_it(engine, api, name):
-    container = api.run(execs.SLEEP, host=CONFINED[name])
-    ours, theirs = begun(api, container, execs.SLEEP), by_runc(engine, container, execs.SLEEP)
-    wanted = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Umask", "SigBlk")
+def same_as_by_runc(engine, api, container, **options):
+    user = ["-u", {"alice": "1000:1000"}[options["User"]]] if options.get("User") else []
+    ours, theirs = begun(api, container, execs.SLEEP, **options), by_runc(engine, container, execs.SLEEP, user)
+    wanted = ("Uid", "Gid", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Umask", "SigBlk")
+    if not user:  # runc's option sets no further groups
+        wanted += ("Groups",)
     assert {key: status(ours)[key] for key in wanted} == {key: status(theirs)[key] for key in wanted}
     for kind in ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"):
         assert os.readlink(f"/proc/{ours}/ns/{kind}") == os.readlink(f"/proc/{theirs}/ns/{kind}"), kind
@@ -70,6 +71,12 @@ def test_it_is_confined_as_the_runtime_would_do_it(engine, api, name):
     if status(ours)["Seccomp"] == "2":
         a, b = filters.of(ours), filters.of(theirs)
         assert [c for c in filters.calls() if filters.decide(a, *c) != filters.decide(b, *c)] == []
+
+
+@pytest.mark.parametrize("name", CONFINED)
+def test_it_is_confined_as_the_runtime_would_do_it(engine, api, name):
+    container = api.run(execs.SLEEP, host=CONFINED[name])
+    same_as_by_runc(engine, api, container)
 
 
 def test_limits_and_the_rest(api):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import test_exec as execs
+import test_exec_native as native
 from harness.hostconfig import run
 
 FIRST = 700000
@@ -197,3 +199,13 @@ def test_images_are_mounted_with_the_containers_owners(engine):
         mount = {"Mounts": [{"Type": "image", "Source": source, "Target": "/m"}]}
         assert run(api, f"stat -c %u:%g {path}; touch /m/x 2>/dev/null || echo refused", mount)[1] in (
             "5:6\nrefused\n", "0:0\nrefused\n")
+
+
+def test_an_exec_joins_the_namespace(engine):
+    api = engine.api()
+    container = api.run(execs.SLEEP)
+    for user in ("", "alice"):
+        native.same_as_by_runc(engine, api, container, User=user)
+    show = "id -u; stat -c %u /dev/pts/0; echo c > /dev/tty; touch /tmp/x; stat -c %u /tmp/x"
+    assert execs.output(api, container, show, User="alice", Tty=True) == ("1000\r\n1000\r\nc\r\n1000\r\n", 0)
+    assert execs.output(api, container, "id -u; touch /x; stat -c %u:%g /x") == ("0\n0:0\n", 0)

@@ -21,7 +21,7 @@ namespace {
 /// Ended execs are forgotten in the second round that finds them, as in Docker.
 constexpr std::chrono::minutes kCollectEvery{5};
 /// Above these the oldest that do not run are forgotten earlier.
-constexpr std::size_t kMostEnded = 1024;
+constexpr std::size_t kMostEnded = 512;
 constexpr std::size_t kMostRecords = 4096;
 /// Of one exec's file. Bigger than any request's body.
 constexpr std::size_t kMostStored = 32 << 20;
