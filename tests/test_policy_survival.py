@@ -4,6 +4,9 @@ import time
 
 import pytest
 
+from conftest import load
+from harness import images
+
 pytestmark = pytest.mark.gantry_only  # a dockerd takes its containers along
 
 SECOND = 10**9
@@ -46,6 +49,27 @@ def test_on_failure_counts_over_a_restart(fresh):
     until(lambda: api.state(container)["Status"] == "exited")
     time.sleep(1)
     assert (api.inspect(container)["RestartCount"], api.state(container)["Status"]) == (3, "exited")
+
+
+@pytest.mark.parametrize("policy", ["on-failure", "always", "unless-stopped"])
+def test_a_try_that_is_cut_short_is_made_again(fresh, policy):
+    engine = fresh(start=False)
+    engine.start()
+    load(engine, images.busybox_archive())
+    engine.stop()
+    engine.environment = {"GANTRY_FAILPOINTS": "start.after_row@2=kill"}
+    engine.start()
+    api = engine.api()
+    most = 2 if policy == "on-failure" else 0
+    container = api.run("exit 1", host={"RestartPolicy": {"Name": policy, "MaximumRetryCount": most}})
+    engine.process.wait(20)
+    engine.process = None
+    engine.environment = {}
+    engine.start()
+    until(lambda: api.inspect(container)["RestartCount"] == 2)
+    if policy == "on-failure":
+        until(lambda: api.state(container)["Status"] == "exited")
+        assert api.inspect(container)["RestartCount"] == 2
 
 
 @pytest.mark.parametrize("policy,comes_back", [("always", True), ("unless-stopped", False), ("on-failure", False), ("no", False)])

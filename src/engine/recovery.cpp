@@ -71,8 +71,9 @@ Task<bool> Lifecycle::adopt(ContainerPtr container) {
     const bool was_up = seen.has_value();
     container->shim.reset();
     state.starting = false;
-    state.running = false;
-    state.restarting = false;
+    // A start by the restart policy is tried again; a user's start is the user's to repeat.
+    state.running = state.restarting;
+    if (state.restarting) --state.restart_count;
     co_await release(container);
     co_await save_state_or_log(container);
     log::info("container {}: a start that was cut short{} is taken back", container->name,
