@@ -217,3 +217,16 @@ services:
     result = compose.run("up", "-d", check=False)
     assert result.returncode != 0 and "unhealthy" in result.stderr
     assert all(each["State"] == "created" for each in containers(api, "waits"))
+
+
+def test_up_waits_until_all_are_well(api, compose):
+    if compose.generation == 1:
+        pytest.skip("docker-compose 1.29 has no --wait")
+    compose("up", "--wait", "db", "web")
+    assert api.state(one(api, "db"))["Health"]["Status"] == "healthy" and api.state(one(api, "web"))["Running"]
+    listed = json.loads(compose("ps", "--format", "json", "db").splitlines()[0])
+    assert (listed["Service"], listed["State"], listed["Health"]) == ("db", "running", "healthy")
+    compose("cp", str(compose.directory / "docker-compose.yml"), "db:/tmp/file")
+    assert compose("exec", "-T", "db", "cat", "/tmp/file") == (compose.directory / "docker-compose.yml").read_text()
+    assert "web" in compose("stats", "--no-stream") if "stats" in compose("--help") else True
+    assert "shop" in compose("ls")
