@@ -186,6 +186,12 @@ class TestImageMounts:
                         "touch /m/x 2>&1; [ -e /m/.dockerenv ] || echo pure", image_mount())
         assert output == "one\ntwo\n1\n33\nbusybox\ntouch: /m/x: Read-only file system\npure\n"
 
+    def test_who_may_mount_cannot_make_it_writable(self, api, images):
+        for source in ("layered:1", "busybox"):  # three layers, and one
+            _, output = run(api.at("1.48"), "mount -o remount,rw /m 2>/dev/null; mount -o remount,rw,bind /m 2>/dev/null; "
+                            "touch /m/bin/x 2>&1", {**image_mount(source), "CapAdd": ["SYS_ADMIN"]})
+            assert output == "touch: /m/bin/x: Read-only file system\n"
+
     def test_a_subpath(self, api, images):
         assert run(api.at("1.48"), "ls /m", image_mount(Subpath="data"))[1] == "one\ntwo\n"
         container = api.at("1.48").create(Cmd=["true"], host=image_mount(Subpath="nope"))

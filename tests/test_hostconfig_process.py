@@ -258,3 +258,21 @@ def test_block_io_rates_of_a_running_container_change(api, engine):
     assert api.inspect(container)["HostConfig"]["BlkioDeviceReadBps"] == rates["BlkioDeviceReadBps"]
     reply = api.at("1.55").post(f"/containers/{container}/update", body={"BlkioDeviceReadBps": [{"Path": "/nope", "Rate": 1}]})
     assert reply.status == 400 and "no such file or directory" in reply.message
+
+
+@pytest.mark.parametrize("host, config, text", [
+    ({}, {"User": "ghost"}, "unable to find user ghost: no matching entries in passwd file"),
+    ({"GroupAdd": ["ghosts"]}, {}, "nable to find group ghosts"),
+    ({"Devices": [{"PathOnHost": "/dev/no-such", "PathInContainer": "/dev/x", "CgroupPermissions": "rwm"}]}, {},
+     'error gathering device information while adding custom device "/dev/no-such": no such file or directory'),
+    ({"PidMode": "container:stopped"}, {}, ""),
+    ({"IpcMode": "container:stopped"}, {}, ""),
+])
+def test_settings_that_turn_out_wrong_at_the_start(api, host, config, text):
+    """The request was right: that is an error of the server's, and the container says what it was."""
+    api.create(name="stopped", Cmd=["true"], host={"IpcMode": "shareable"})
+    container = api.create(Cmd=["true"], host=host, **config)
+    reply = api.post(f"/containers/{container}/start")
+    assert reply.status == 500 and text in reply.message, reply
+    state = api.state(container)
+    assert (state["Status"], state["ExitCode"], text in state["Error"]) == ("created", 128, True)

@@ -36,6 +36,13 @@ class StartError : public Error {
   int exit_code_;
 };
 
+/// What the container's settings mean cannot be had on this machine at this moment. The request to start it was right,
+/// so Docker answers 500, and with the text alone.
+class SettingsError : public Error {
+ public:
+  explicit SettingsError(const Error& e) : Error(Errc::invalid_argument, e.message()) {}
+};
+
 sys::Path shm_directory(const sys::Paths& paths, const std::string& id) {
   return paths.container_mounts() / id / "shm";
 }
@@ -106,6 +113,8 @@ Task<void> Lifecycle::start_locked(ContainerPtr container) {
   try {
     require_device_drivers(container->host);
     co_await op->guard(start_steps(op, container));
+  } catch (const SettingsError& e) {
+    failure = std::make_exception_ptr(Error(Errc::internal, e.message()));
   } catch (const std::exception&) {
     failure = std::current_exception();
   }
@@ -167,7 +176,11 @@ Task<void> Lifecycle::start_steps(async::OperationPtr op, ContainerPtr container
   FAILPOINT("start.after_volumes");
 
   op->step("writing the bundle");
-  co_await write_bundle(container, &attached.attachment, user_namespace);
+  try {
+    co_await write_bundle(container, &attached.attachment, user_namespace);
+  } catch (const Error& e) {
+    throw SettingsError(e);
+  }
   FAILPOINT("start.after_bundle");
   co_await launch(op, container, &attached);
   co_await update_links_to(services_, store_, container);
@@ -186,7 +199,8 @@ Task<sys::Path> Lifecycle::prepare_user_namespace(async::OperationPtr op, Contai
   ContainerPtr lender;
   for (const std::string& mode : {container->network_mode(), container->host.PidMode, container->host.IpcMode}) {
     const std::string donor = joined_container(mode);
-    if (donor.empty()) continue;
+    const ContainerPtr known = donor.empty() ? nullptr : store_.find(donor);
+    if (!known || (known->id_mapping.empty() && container->id_mapping.empty())) continue;
     lender = running_donor(store_, donor, "a namespace");
     if (lender->id_mapping != container->id_mapping)
       throw Error(Errc::conflict, fmt::format("cannot join a namespace of container {}: it lives in another user "

@@ -224,14 +224,16 @@ Task<sys::Path> RootfsStore::mount_view(ContainerId id, unsigned number, std::st
   for (const Layer& layer : layers_.get_chain(chain)) lower.push_back(layers_.directory(layer.chain_id));
   const SharedFd ids = co_await user_namespace(id);
   const sys::Path place = view(id, number);
-  co_await lanes_.quick.run([place, ids, lower = std::move(lower), paths = paths_] {
+  co_await lanes_.quick.run([place, ids, lower = std::move(lower), paths = paths_]() mutable {
     if (sys::is_mount_point(place)) return;
     sys::make_directories(place.parent_path(), 0711);
     sys::make_directories(place, 0755);
     if (lower.empty()) return;  // an image without layers is an empty directory
-    sys::Fd tree = open_merged(paths, lower, ids ? ids->get() : -1);
-    // One layer, as it lies on disk: a mount of its own is made of it. Everything else is one already.
-    if (lower.size() == 1 && !ids) tree = sys::clone_mount(tree.get(), false);
+    // Always an overlay: it has nothing to write to. The directory of a layer itself could be made writable again by a
+    // container that may mount, and all containers share it.
+    lower.push_back(paths.data_root / "init" / "empty");
+    sys::make_directories(lower.back(), 0755);
+    const sys::Fd tree = open_merged(paths, lower, ids ? ids->get() : -1);
     sys::set_mount_attributes(tree.get(), MOUNT_ATTR_RDONLY, 0, MS_PRIVATE, false);
     sys::attach_mount(tree.get(), place);
     FAILPOINT("rootfs.view.after_mount");
