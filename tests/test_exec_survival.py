@@ -188,3 +188,17 @@ def test_clients_that_vanish_leave_nothing(fresh):
     assert settled(idle) == idle
     grown = [now - then for now, then in zip((resident(pid) for pid in pids), before)]
     assert grown[0] < 2000 and grown[1] < 200, grown
+
+
+def test_a_runtime_that_is_not_known_makes_its_execs_itself(fresh, scratch):
+    wrapper = scratch / "wrapped"
+    wrapper.write_text(f'#!/bin/sh\necho "$@" >> {scratch}/calls\nexec runc "$@"\n')
+    wrapper.chmod(0o755)
+    api = fresh(config={"runtimes": {"other": {"path": str(wrapper)}}}).api()
+    container = api.run(execs.SLEEP, host={"Runtime": "other"})
+    assert execs.output(api, container, "echo out; exit 3") == ("out\n", 3)
+    assert execs.output(api, container, ["tty"], Tty=True) == ("/dev/pts/0\r\n", 0)
+    assert execs.output(api, container, ["nosuch"])[1] == 127
+    assert (scratch / "calls").read_text().count(" exec --detach ") == 3
+    plain = api.run(execs.SLEEP)
+    assert execs.output(api, plain, "echo out") == ("out\n", 0)

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <csignal>
 
+#include <malloc.h>
 #include <unistd.h>
 
 #include "base/error.hpp"
@@ -206,9 +207,9 @@ void Execs::forget_old() {
   std::vector<std::pair<std::uint64_t, std::string>> ended;
   for (const auto& [id, exec] : execs_)
     if (exec->published && exec->io->attached() == 0) ended.emplace_back(exec->order, id);
-  if (ended.size() <= kMaxEnded) return;
   std::sort(ended.begin(), ended.end());
-  for (std::size_t i = 0; i < ended.size() - kMaxEnded; ++i) execs_.erase(ended[i].second);
+  for (std::size_t i = 0; i + kMaxEnded < ended.size(); ++i) execs_.erase(ended[i].second);
+  (void)::malloc_trim(0);  // a request with its filter is the largest thing that a shim ever holds
 }
 
 void Execs::list(const Reply& reply) const {

@@ -32,7 +32,7 @@ struct NativeJob {
 ///   kTerminal  beside it the terminal's master
 ///   kFailure   one byte protocol::FailureKind, the path, NUL, the message
 enum class NativeReport : char { kPid = 'p', kTerminal = 't', kFailure = 'f' };
-inline constexpr std::size_t kMaxNativeReport = 16 << 10;
+inline constexpr std::size_t kMaxNativeReport = 6 << 10;  // longer paths are cut
 
 /// For a child that has just been forked. Ends the process in every case.
 [[noreturn]] void run_native_child(const NativeJob& job) noexcept;

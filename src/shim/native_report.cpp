@@ -39,10 +39,10 @@ void NativeReporter::fail_errno(std::string_view what) const {
 void NativeReporter::fail(protocol::FailureKind kind, std::string_view path, std::string_view what) const {
   std::string packet(1, static_cast<char>(NativeReport::kFailure));
   packet += static_cast<char>(kind);
-  packet += path.substr(0, kMaxNativeReport / 4);
+  packet += path.substr(0, kMaxNativeReport / 6);
   packet += '\0';
   packet += "exec failed: unable to start container process: ";
-  packet += what.substr(0, kMaxNativeReport / 2);
+  packet += what.substr(0, kMaxNativeReport * 2 / 3);
   // write(2), not send(2): the container's filter may already apply.
   (void)!::write(socket_, packet.data(), packet.size());
   ::_exit(1);
