@@ -277,6 +277,15 @@ def newer(told):
             del told[at]
         if (kind, action) == ("image", "untag"):
             attributes["name"] = "the name that was taken"
+        # 20.10 tells of the tag of an import, and not of a volume that prune removes.
+        if (kind, action) == ("image", "tag") and at + 1 < len(told) and told[at + 1][1] == "import":
+            del told[at]
+        if (kind, action) == ("volume", "prune") and told[at - 1][:2] != ["volume", "destroy"]:
+            told.insert(at, ["volume", "destroy", "unused", {"driver": "local"}])
+    # dockerd mounts a container's volumes in no order.
+    for at in range(1, len(told)):
+        if told[at - 1][1] == told[at][1] == "mount" and told[at - 1][3]["destination"] > told[at][3]["destination"]:
+            told[at - 1], told[at] = told[at], told[at - 1]
     return told
 
 

@@ -318,7 +318,7 @@ class Load {
     const ImagePtr added = co_await context_.images.add(std::move(image));
     if (found.names.empty()) progress_->stream(fmt::format("Loaded image ID: {}\n", added->id));
     for (const Reference& name : found.names) {
-      context_.publish("load", added->id, name.familiar(), added.get());
+      context_.publish("load", added->id, added->id, added.get());
       progress_->stream(fmt::format("Loaded image: {}\n", name.familiar()));
     }
     if (found.names.empty()) context_.publish("load", added->id, added->id, added.get());

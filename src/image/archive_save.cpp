@@ -221,8 +221,7 @@ Task<void> produce(Context& context, std::shared_ptr<Plan> plan, std::shared_ptr
 Task<std::shared_ptr<storage::ByteChannel>> save(Context& context, SaveRequest request) {
   auto plan = std::make_shared<Plan>(make_plan(context, request));
   for (const Chosen& chosen : choose_all(context.images, request))
-    context.publish("save", chosen.image->id, chosen.names.empty() ? chosen.image->id : chosen.names.front().familiar(),
-                    chosen.image.get());
+    context.publish("save", chosen.image->id, chosen.image->id, chosen.image.get());
   auto out = std::make_shared<storage::ByteChannel>(4 << 20);
   context.tasks.spawn("image save", produce(context, std::move(plan), out));
   co_return out;

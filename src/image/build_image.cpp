@@ -224,10 +224,9 @@ Task<std::string> import(Context& context, ImportRequest request, ProgressPtr pr
   config.history.push_back(std::move(entry));
   std::vector<Descriptor> descriptors;
   descriptors.push_back(layer.blob);
-  const std::string shown = names.empty() ? std::string() : names.front().familiar();
   const ImagePtr image =
       co_await assemble(context, std::move(config), std::move(descriptors), std::move(names), &blobs);
-  context.publish("import", image->id, shown.empty() ? image->id : shown, image.get());
+  context.publish("import", image->id, image->id, image.get());
   progress->status(image->id);
   co_return image->id;
 }
