@@ -72,6 +72,7 @@ namespace {
 
 constexpr std::size_t kEventHistory = 1024;
 constexpr std::chrono::seconds kShutdownGrace{2};
+constexpr std::int64_t kDatabaseReserve = 4 << 20;
 constexpr std::chrono::seconds kMemoryTrimEvery{20};
 
 sys::Paths make_paths(const config::Config& config) {
@@ -223,7 +224,8 @@ struct App::State {
   PidFile pid_file;
   ExecRoot exec_root{paths};
   asio::io_context loop{1};
-  bool restored = false;  // the database was damaged
+  bool restored = false;        // the database was damaged
+  bool storage_probed = false;  // not while the disk is full
   std::unique_ptr<db::Db> database = open_database(paths, &restored);
   async::Lanes lanes;
   async::Operations operations;
@@ -269,6 +271,7 @@ struct App::State {
   void limit_shutdown();
   Task<void> recover();
   Task<void> keep_memory_small();
+  Task<void> probe_storage();
   Task<void> look_after_store();
   Task<void> serve();
   Task<void> stop();
@@ -395,7 +398,13 @@ Task<void> App::State::recover() {
 
   report(co_await layers.recover());
   report(co_await rootfs.recover(known));
-  system_info.set_storage_facts(co_await rootfs.probe());
+  try {
+    co_await probe_storage();
+  } catch (const Error& e) {
+    // What runs goes on, and room can be made: containers need the file system only when they are created.
+    if (e.sys_errno() != ENOSPC) throw;
+    log::error("the data root {} is full: remove something, or enlarge its disk", paths.data_root.string());
+  }
   if (!services.id_mapping.empty()) co_await rootfs.require_id_mapping(services.id_mapping);
   report(co_await content.recover());
   report(co_await images.recover());
@@ -426,6 +435,12 @@ Task<void> App::State::keep_memory_small() {
   }
 }
 
+Task<void> App::State::probe_storage() {
+  if (storage_probed) co_return;
+  system_info.set_storage_facts(co_await rootfs.probe());
+  storage_probed = true;
+}
+
 /// Copies the database when it has changed, and keeps the space free that the configuration asks for.
 Task<void> App::State::look_after_store() {
   constexpr std::chrono::seconds kInterval{30};
@@ -434,10 +449,12 @@ Task<void> App::State::look_after_store() {
     try {
       const std::int64_t changes = co_await lanes.db.run([&db = *database, copied, file = paths.database()] {
         const std::int64_t now = db.total_changes();
+        db.keep_reserve(file.string() + ".reserve", kDatabaseReserve);
         if (now != copied) db::copy_database(db, file);
         return now;
       });
       copied = changes;
+      co_await probe_storage();
       (void)co_await image::keep_space(images, lanes, paths.data_root, config.image_keep_free);
     } catch (const Error& e) {
       if (e.code() == Errc::cancelled) throw;

@@ -29,6 +29,17 @@ void make_directories(const sys::Paths& paths) {
   sys::spread_subdirectories(paths.layers());
 }
 
+/// Throws `e` with its remedy. Called from a handler.
+[[noreturn]] void explain_unusable(const sys::Paths& paths, const Error& e) {
+  const char* remedy = e.sys_errno() == EROFS    ? "its file system is read-only: mount it writable, or choose another"
+                       : e.sys_errno() == ENOSPC ? "its file system is full: make room on it, or choose another"
+                       : e.sys_errno() == EACCES ? "run gantryd as root"
+                                                 : nullptr;
+  if (remedy == nullptr) throw;
+  throw Error(Errc::unavailable,
+              fmt::format("the data root {} cannot be used ({}): {}", paths.data_root.string(), e.message(), remedy));
+}
+
 std::unique_ptr<db::Db> open_sound(const sys::Path& file) {
   auto db = std::make_unique<db::Db>(file);
   const std::string state = db->check();
@@ -50,13 +61,7 @@ sys::Fd lock_data_root(const sys::Paths& paths) {
     sys::Fd lock = try_lock_data_root(paths);
     if (lock) return lock;
   } catch (const Error& e) {
-    const char* remedy = e.sys_errno() == EROFS ? "its file system is read-only: mount it writable, or choose another"
-                         : e.sys_errno() == ENOSPC ? "its file system is full: make room on it, or choose another"
-                         : e.sys_errno() == EACCES ? "run gantryd as root"
-                                                   : nullptr;
-    if (remedy == nullptr) throw;
-    throw Error(Errc::unavailable,
-                fmt::format("the data root {} cannot be used ({}): {}", paths.data_root.string(), e.message(), remedy));
+    explain_unusable(paths, e);
   }
   throw Error(Errc::unavailable, fmt::format("another gantryd uses {}: stop it, or give this one its own --data-root "
                                              "and --exec-root",
@@ -64,7 +69,11 @@ sys::Fd lock_data_root(const sys::Paths& paths) {
 }
 
 std::unique_ptr<db::Db> open_database(const sys::Paths& paths, bool* restored) {
-  make_directories(paths);
+  try {
+    make_directories(paths);
+  } catch (const Error& e) {
+    explain_unusable(paths, e);
+  }
   try {
     return open_sound(paths.database());
   } catch (const Error& e) {

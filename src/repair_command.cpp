@@ -44,8 +44,8 @@ class Store {
   int repair(bool contents) {
     image::RepairReport report;
     std::exception_ptr failure;
-    boost::asio::co_spawn(loop_, run(contents, &report), [&](std::exception_ptr error) {
-      failure = error;
+    boost::asio::co_spawn(loop_, run(contents, &report), [this, failed = &failure](std::exception_ptr error) {
+      *failed = error;
       loop_.stop();
     });
     loop_.run();

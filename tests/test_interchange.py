@@ -24,6 +24,11 @@ def saved(api, scratch, name="busybox:latest"):
     return file
 
 
+def given(containers, api, scratch):
+    """Our busybox in podman's store: its name there."""
+    return containers.podman("load", *containers.policy, "-i", saved(api, scratch)).split()[-1]
+
+
 def layers_of(api, name="busybox:latest"):
     return api.ok("GET", f"/images/{name}/json").json()["RootFS"]["Layers"]
 
@@ -78,8 +83,7 @@ def is_gantry(api):
 
 def test_podman_and_buildah_read_what_we_save_and_push(api, scratch, containers, registry):
     wanted = layers_of(api)
-    containers.podman("load", *containers.policy, "-i", saved(api, scratch))
-    assert containers.image("docker.io/library/busybox:latest")["RootFS"]["Layers"] == wanted
+    assert containers.image(given(containers, api, scratch))["RootFS"]["Layers"] == wanted
     name = push(api, registry, "podman")
     containers.podman("pull", *containers.policy, "--tls-verify=false", name)
     assert containers.image(name)["RootFS"]["Layers"] == wanted
@@ -92,8 +96,7 @@ def test_we_load_what_podman_saves(api, scratch, containers, layout):
     if layout == "oci-archive" and not is_gantry(api):
         pytest.skip("dockerd 20.10 knows no OCI archives")
     wanted = layers_of(api)
-    containers.podman("load", *containers.policy, "-i", saved(api, scratch))
-    containers.podman("tag", "docker.io/library/busybox:latest", "docker.io/library/podman:1")
+    containers.podman("tag", given(containers, api, scratch), "docker.io/library/podman:1")
     file = scratch / "podman.tar"
     containers.podman("save", *containers.policy, "--format", layout, "-o", file, "docker.io/library/podman:1")
     api.ok("POST", "/images/load", data=file.read_bytes(), headers={"Content-Type": "application/x-tar"})
@@ -104,8 +107,8 @@ def test_we_load_what_podman_saves(api, scratch, containers, layout):
 def test_we_load_and_pull_what_buildah_builds(api, scratch, containers, registry, layout):
     if layout == "oci-archive" and not is_gantry(api):
         pytest.skip("dockerd 20.10 knows no OCI archives")
-    containers.podman("load", *containers.policy, "-i", saved(api, scratch))
-    working = containers.buildah("from", *containers.policy, "--pull-never", "docker.io/library/busybox:latest").strip()
+    busybox = given(containers, api, scratch)
+    working = containers.buildah("from", *containers.policy, "--pull-never", busybox).strip()
     (scratch / "added").write_text("by buildah\n")
     containers.buildah("copy", working, scratch / "added", "/added")
     containers.buildah("config", "--env", "BUILT=yes", working)

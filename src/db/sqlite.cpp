@@ -2,6 +2,10 @@
 
 #include <cstdio>
 
+#include <fcntl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
 #include <fmt/format.h>
 #include <sqlite3.h>
 
@@ -62,7 +66,11 @@ Stmt& Stmt::bind_value(int position, const sqlite3_value* value) {
 }
 
 bool Stmt::step() {
-  const int code = ::sqlite3_step(stmt_);
+  int code = ::sqlite3_step(stmt_);
+  if (code != SQLITE_ROW && code != SQLITE_DONE && db_->give_up_reserve(code)) {
+    ::sqlite3_reset(stmt_);
+    code = ::sqlite3_step(stmt_);
+  }
   if (code == SQLITE_ROW) return true;
   ::sqlite3_reset(stmt_);
   if (code != SQLITE_DONE) db_->fail(::sqlite3_sql(stmt_));
@@ -109,7 +117,28 @@ Db::Db(const sys::Path& file) {
 Db::~Db() { ::sqlite3_close_v2(handle_); }
 
 void Db::execute(const char* sql) {
-  if (::sqlite3_exec(handle_, sql, nullptr, nullptr, nullptr) != SQLITE_OK) fail(sql);
+  const bool in_transaction = ::sqlite3_get_autocommit(handle_) == 0;
+  int code = ::sqlite3_exec(handle_, sql, nullptr, nullptr, nullptr);
+  // A commit that found no room may have been rolled back: it is then for the caller to begin anew.
+  const bool rolled_back = in_transaction && ::sqlite3_get_autocommit(handle_) != 0;
+  if (code != SQLITE_OK && !rolled_back && give_up_reserve(code))
+    code = ::sqlite3_exec(handle_, sql, nullptr, nullptr, nullptr);
+  if (code != SQLITE_OK) fail(sql);
+}
+
+void Db::keep_reserve(const sys::Path& file, std::int64_t bytes) {
+  reserve_ = file;
+  struct statvfs st{};
+  if (::access(file.c_str(), F_OK) == 0 || ::statvfs(file.parent_path().c_str(), &st) != 0) return;
+  // Not the last room on the disk.
+  if (static_cast<std::int64_t>(st.f_bavail) * static_cast<std::int64_t>(st.f_frsize) < 8 * bytes) return;
+  const sys::Fd fd = sys::open_file(file, O_WRONLY | O_CREAT, 0600);
+  if (::fallocate(fd.get(), 0, 0, bytes) != 0) ::unlink(file.c_str());
+}
+
+bool Db::give_up_reserve(int code) {
+  const bool full = (code & 0xff) == SQLITE_FULL || (code & 0xff) == SQLITE_IOERR;
+  return full && !reserve_.empty() && ::unlink(reserve_.c_str()) == 0;
 }
 
 std::int64_t Db::changes() const { return ::sqlite3_changes64(handle_); }

@@ -70,6 +70,9 @@ class Db {
   /// Rows changed since it was opened.
   std::int64_t total_changes() const;
   int schema_version();
+  /// Keeps `bytes` of the disk in `file`, to be given up when a commit finds the disk full: removals and ends of
+  /// containers must be written then, too. Makes the file if it is not there and there is room; blocks.
+  void keep_reserve(const sys::Path& file, std::int64_t bytes);
   /// "ok", or what PRAGMA quick_check finds.
   std::string check();
   /// Renames a damaged file (with -wal and -shm) so that nothing is lost; returns its new path.
@@ -79,8 +82,11 @@ class Db {
   friend class Stmt;
   friend class Tx;
   void migrate();
+  /// True if the disk was full and there is room now: what failed is worth another try.
+  bool give_up_reserve(int code);
   [[noreturn]] void fail(std::string_view what) const;
   sqlite3* handle_ = nullptr;
+  sys::Path reserve_;  // empty: none
 };
 
 /// A transaction: rolled back unless committed.

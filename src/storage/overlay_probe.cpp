@@ -100,6 +100,7 @@ StorageFacts probe_storage(const sys::Paths& paths) {
     const sys::Fd merged = sys::open_overlay(spec, scratch / "merged");
     facts.native_overlay_diff = leaves_readable_diff(merged.get(), spec.upper);
   } catch (const Error& e) {
+    if (e.sys_errno() == ENOSPC) throw;  // says nothing about the file system
     refuse(e.message());
   }
   if (!facts.native_overlay_diff) refuse("overlayfs does not record deletions there as layers do");
