@@ -35,8 +35,7 @@ def driver(request, sink):
 
 
 def test_all_that_a_reader_can_ask_for(api, driver):
-    container = api.run("echo one; echo two >&2; sleep 1.2; echo three; printf four", Labels={"role": "db"},
-                        host=driver(labels="role"))
+    container = api.run("echo one; echo two >&2; sleep 1.2; echo three; printf four", host=driver())
     api.wait(container)
     assert api.logs(container).replace(b"two\n", b"") == b"one\nthree\nfour"
     assert api.logs(container, tail=1) == b"four"
@@ -47,7 +46,13 @@ def test_all_that_a_reader_can_ask_for(api, driver):
     middle = f"{_seconds(stamped[0].split(' ')[0]) + 0.6:.3f}"
     assert api.logs(container, since=middle) == b"three\nfour"
     assert b"three" not in api.logs(container, until=middle)
-    assert api.logs(container, details=1, tail=2) == b"role=db three\nrole=db four"
+
+
+@pytest.mark.gantry_only  # dockerd 20.10 knows no labels in the driver local, nor in its cache
+def test_details_are_kept_by_every_driver(api, driver):
+    container = api.run("echo x", Labels={"role": "db"}, host=driver(labels="role"))
+    api.wait(container)
+    assert api.logs(container, details=1) == b"role=db x\n"
 
 
 def test_a_follower_sees_the_end(api, driver):
@@ -131,6 +136,7 @@ def test_rotated_files_are_compressed_and_read(api):
         assert api.logs(container, tail=tail).split() == [b"%d" % n for n in range(20001 - tail, 20001)]
 
 
+@pytest.mark.gantry_only  # dockerd 20.10 skips and repeats lines here
 def test_a_follower_sees_every_line_once_across_compressing_rotations(api):
     container = api.run("for i in 1 2 3 4 5 6 7 8; do seq ${i}00000 ${i}02000; sleep 0.3; done",
                         host=logging("json-file", max_size="100k", max_file="40", compress="true"))
