@@ -30,6 +30,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "gantry_only: what dockerd 20.10 does not do or promise")
+    config.addinivalue_line("markers", "deadline(seconds): what the test may take, if more than usual")
     config.addinivalue_line("markers", "slow: takes more than about ten seconds")
     if config.option.collectonly or config.option.help:
         return
@@ -80,11 +81,14 @@ def pytest_runtest_makereport(item, call):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item):
     """Every test has a deadline: an engine that hangs fails one test, not the run."""
+    marker = item.get_closest_marker("deadline")
+    seconds = marker.args[0] if marker else _TEST_TIMEOUT
+
     def expired(*_):
-        raise TimeoutError(f"the test took longer than {_TEST_TIMEOUT} s")
+        raise TimeoutError(f"the test took longer than {seconds} s")
 
     before = signal.signal(signal.SIGALRM, expired)
-    signal.alarm(_TEST_TIMEOUT)
+    signal.alarm(seconds)
     try:
         yield
     finally:

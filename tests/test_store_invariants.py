@@ -16,7 +16,7 @@ from harness import images, leaks
 from harness.fake_registry import FakeRegistry, Image
 
 pytestmark = [pytest.mark.gantry_only, pytest.mark.slow]  # dockerd does not survive it
-ROUNDS = int(os.environ.get("GANTRY_STORE_ROUNDS", "8"))
+ROUNDS = int(os.environ.get("GANTRY_STORE_ROUNDS", "20"))
 SEED = int(os.environ.get("GANTRY_STORE_SEED", "1"))
 
 
@@ -161,8 +161,8 @@ def size_of(engine):
                   if not each.name.startswith(own) and "init" not in each.parts)
 
 
-@pytest.mark.parametrize("seed", [SEED, SEED + 1])
-def test_the_store_is_whole_after_every_kill(fresh, seed, busybox_tar):
+@pytest.mark.deadline(60 + 12 * ROUNDS)
+def test_the_store_is_whole_after_every_kill(fresh, busybox_tar):
     engine = fresh(start=False)
     engine.start()
     empty = size_of(engine)
@@ -170,7 +170,7 @@ def test_the_store_is_whole_after_every_kill(fresh, seed, busybox_tar):
         from conftest import load
 
         load(engine, busybox_tar)
-        mix = Mix(engine, registry, seed)
+        mix = Mix(engine, registry, SEED)
         for round_ in range(ROUNDS):
             over = threading.Event()
             thread = threading.Thread(target=mix.act_until, args=(over,))

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <thread>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -25,6 +26,7 @@ namespace gantry::storage {
 namespace {
 
 constexpr std::size_t kReadAhead = 4 << 20;
+constexpr unsigned kCoresForThirdThread = 4;
 
 /// Passes bytes on and hashes them.
 class HashingSource final : public ByteSource {
@@ -140,7 +142,11 @@ std::unique_ptr<StagedLayer> stage_layer(const sys::Paths& paths, const std::sha
   const sys::Fd root = sys::open_file(directory / "diff", O_RDONLY | O_DIRECTORY);
   FAILPOINT("layer.after_stage_directory");
 
-  auto hashing = std::make_shared<HashingSource>(decompress(source, budget));
+  // Inflating, hashing and writing are a thread each where there are cores for them; on few cores they would only
+  // take them from the other layers.
+  std::shared_ptr<ByteSource> plain = decompress(source, budget);
+  if (std::thread::hardware_concurrency() >= kCoresForThirdThread) plain = read_ahead(std::move(plain), kReadAhead);
+  auto hashing = std::make_shared<HashingSource>(std::move(plain));
   SpaceGuard ahead(read_ahead(hashing, kReadAhead), root.get());
   UnpackOptions options;
   options.mode = UnpackMode::layer;
