@@ -92,6 +92,7 @@ class Upstream(threading.Thread):
         super().__init__(daemon=True)
         self.answer, self.code, self.asked = answer, code, []
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE: a flood of questions is not lost
         self.socket.bind((ip, 53))
         self.start()
 
