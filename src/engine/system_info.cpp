@@ -152,6 +152,8 @@ void SystemInfoSource::put_storage(SystemInfo& info) const {
                        {"Using metacopy", yes_no(storage_.metacopy)},
                        {"Native Overlay Diff", yes_no(storage_.native_overlay_diff)},
                        {"userxattr", yes_no(storage_.userxattr)}};
+  if (const std::int64_t keep = services_.config.image_keep_free; keep > 0)
+    info.DriverStatus.push_back({"Keep Free", render_human_size(keep) + ", by removing unused images"});
 }
 
 void SystemInfoSource::put_registries(SystemInfo& info) const {
