@@ -79,7 +79,8 @@ struct CheckResult {
   std::string violation() const;
 };
 
-/// Runs every check. Does not throw for what the file says; throws Error for `options` that are no check options.
+/// Runs every check that the file's (or the inputs') options want. Warnings are in the order of their lines. Does not
+/// throw for what the inputs say.
 CheckResult run_checks(std::string_view dockerfile, const CheckInputs& inputs);
 
 }  // namespace gantry::dockerfile

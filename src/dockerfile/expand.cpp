@@ -268,9 +268,6 @@ class Expander {
     const std::string* value = look_up(variable);
     if (value == nullptr && options_.keep_unset)
       return "${" + variable + (all ? "//" : "/") + pattern + "/" + replacement + "}";
-    if (value != nullptr && all && value->size() * replacement.size() > kMaxExpansion &&
-        replacement.size() > kMaxExpansion / (value->size() + 1))
-      refuse("the expanded text is too long");
     return replace_matching(value == nullptr ? "" : *value, pattern, replacement, all);
   }
 

@@ -13,6 +13,7 @@ namespace {
 
 /// Tells a hostile pair of value and pattern from a slow one: about a second's work.
 constexpr std::size_t kMaxSteps = 100'000'000;
+constexpr std::size_t kMaxResult = 8 * 1024 * 1024;
 constexpr std::size_t kNone = static_cast<std::size_t>(-1);
 
 struct Token {
@@ -138,6 +139,7 @@ std::string replace_matching(std::string_view value, std::string_view pattern, s
     }
     out += encode(std::u32string_view(text).substr(copied, at - copied));
     out += replacement;
+    if (out.size() > kMaxResult) refuse(pattern, "the result is too long");
     copied = end;
     if (!all) break;
     after_match = true;

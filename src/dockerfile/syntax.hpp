@@ -15,7 +15,7 @@ namespace gantry::dockerfile {
 
 inline constexpr std::size_t kMaxDockerfileSize = 2 * 1024 * 1024;
 inline constexpr std::size_t kMaxLineLength = 65535;
-inline constexpr std::size_t kMaxInstructions = 20000;
+inline constexpr std::size_t kMaxInstructions = 10000;
 
 /// `# syntax=…`, `# escape=…` and `# check=…` at the top of the file.
 struct Directive {

@@ -167,9 +167,16 @@ ExposedPorts parse_exposed_ports(std::string_view word) {
       refuse("invalid ranges specified for container and host Ports: " + std::string(port) + " and " + host_port);
   }
   result.has_mapping = !address.empty() || !host_port.empty();
-  for (std::uint64_t number = range->first; number <= range->last; ++number)
-    result.ports.push_back(std::to_string(number) + "/" + proto);
+  result.first = static_cast<std::uint16_t>(range->first);
+  result.last = static_cast<std::uint16_t>(range->last);
+  result.proto = proto;
   return result;
+}
+
+std::vector<std::string> ExposedPorts::list() const {
+  std::vector<std::string> ports;
+  for (int number = first; number <= last; ++number) ports.push_back(std::to_string(number) + "/" + proto);
+  return ports;
 }
 
 std::optional<std::uint32_t> check_chmod(std::string_view text) {

@@ -21,9 +21,12 @@ std::vector<std::string> parse_csv_record(std::string_view text);
 
 /// One word of EXPOSE: `[ip:][hostPort:]port[-end][/proto]`.
 struct ExposedPorts {
-  std::vector<std::string> ports;  // "80/tcp"
-  bool has_mapping = false;        // an address or host port, which EXPOSE ignores
+  std::uint16_t first = 0;
+  std::uint16_t last = 0;
+  std::string proto;         // tcp, udp or sctp
+  bool has_mapping = false;  // an address or host port, which EXPOSE ignores
   bool proto_not_lower = false;
+  std::vector<std::string> list() const;  // "80/tcp" …
 };
 /// Throws `invalid containerPort: x`, `invalid proto: x`, `no port specified: x<empty>`, ….
 ExposedPorts parse_exposed_ports(std::string_view word);
