@@ -203,7 +203,8 @@ class Images {
   std::vector<Descriptor> missing_blobs(const std::string& id) const;
   /// The manifests of the platforms that are to be here.
   std::vector<Descriptor> wanted_manifests(const std::string& id) const;
-  /// Where a blob, or an image's blobs, may be had: the repositories that they came from or that the image is named for.
+  /// Where a blob, or an image's blobs, may be had: the repositories that they came from or that the image is named
+  /// for.
   std::vector<std::string> repositories_of(const std::string& digest) const;
   std::vector<std::string> repositories_of_image(const std::string& id) const;
   /// Reads an image anew from its row and blobs. What cannot be read leaves it as it was.

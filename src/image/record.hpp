@@ -14,7 +14,7 @@ namespace gantry::image {
 /// What the index holds for one Image::id. Internal to Images.
 struct Images::Record {
   db::ImageRow row;
-  std::vector<Descriptor> wanted;  // the manifests of the platforms that the rows say are here
+  std::vector<Descriptor> wanted;       // the manifests of the platforms that the rows say are here
   std::optional<Index> index;           // absent: the image is a single manifest, or its index is lost
   std::vector<Attachment> attachments;  // of `index`, those that are here
   std::vector<ImagePtr> variants;       // the platforms that are here; replaced, never changed
