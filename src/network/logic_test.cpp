@@ -3,6 +3,7 @@
 #include "base/error.hpp"
 #include "network/files.hpp"
 #include "network/ipam.hpp"
+#include "network/network_options.hpp"
 #include "network/networks.hpp"
 #include "network/ports.hpp"
 
@@ -97,6 +98,55 @@ TEST(ValidateIpam, JoinsAllFindings) {
             "invalid network config:\n* invalid subnet 10.0.0.5/24: it should be 10.0.0.0/24\n* invalid ip-range "
             "10.1.0.0/16: CIDR block is bigger than its parent subnet 10.0.0.5/24\n* invalid gateway 10.9.0.1: parent "
             "subnet 10.0.0.5/24 doesn't contain this address");
+}
+
+TEST(NetworkOptions, DefaultsFillOnlyWhatIsMissing) {
+  NetworkSpec spec;
+  spec.options = {{"com.docker.network.driver.mtu", "1450"}, {"com.docker.network.enable_ipv6", "true"}};
+  spec.enable_ipv6 = false;
+  apply_default_options(spec, {{"bridge",
+                                {{"com.docker.network.driver.mtu", "1350"},
+                                 {"com.docker.network.enable_ipv4", "false"},
+                                 {"com.docker.network.bridge.enable_icc", "false"}}},
+                               {"macvlan", {{"parent", "eth0"}}}});
+  EXPECT_EQ(spec.options.at("com.docker.network.driver.mtu"), "1450");
+  EXPECT_EQ(spec.options.at("com.docker.network.bridge.enable_icc"), "false");
+  EXPECT_EQ(spec.options.count("parent"), 0u);
+  EXPECT_EQ(spec.enable_ipv4, false);
+  EXPECT_EQ(spec.enable_ipv6, false);
+  EXPECT_EQ(spec.options.count("com.docker.network.enable_ipv6"), 0u);  // the field has won
+  NetworkSpec wrong;
+  wrong.options = {{"com.docker.network.enable_ipv4", "perhaps"}};
+  EXPECT_EQ(failure_of([&] { apply_default_options(wrong, {}); }),
+            "failed to parse com.docker.network.enable_ipv4 value: perhaps (strconv.ParseBool: parsing \"perhaps\": "
+            "invalid syntax)");
+}
+
+TEST(NetworkOptions, VlanInterfacesNameTheirParent) {
+  EXPECT_EQ(parse_vlan_interface("eth0.10"), std::pair(std::string("eth0"), 10));
+  EXPECT_EQ(failure_of([] { parse_vlan_interface("eth0.4095"); }), "vlan id must be between 1-4094, received: 4095");
+  EXPECT_EQ(failure_of([] { parse_vlan_interface("eth0.x"); }),
+            "unable to parse a valid vlan id from: x (ex. eth0.10 for vlan 10)");
+  EXPECT_EQ(failure_of([] { parse_vlan_options("ipvlan", {{"ipvlan_mode", "bridge"}}); }),
+            "requested ipvlan mode 'bridge' is not valid, 'l2' mode is the ipvlan driver default");
+  EXPECT_EQ(parse_vlan_options("macvlan", {{"parent", "eth1"}}).mode, "bridge");
+}
+
+TEST(NetworkOptions, EndpointSysctlsCannotLeaveTheirPlace) {
+  EndpointSettings settings;
+  settings.driver_opts[kSysctlsOption] = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.ifname.accept_ra=0";
+  EXPECT_TRUE(endpoint_option_findings(settings).empty());
+  const auto paths = endpoint_sysctls(settings.driver_opts[kSysctlsOption], "eth1");
+  ASSERT_EQ(paths.size(), 2u);
+  EXPECT_EQ(paths[0], std::pair(std::string("net/ipv4/conf/eth1/log_martians"), std::string("1")));
+  for (const char* bad :
+       {"net.ipv4.ip_forward=1", "net.ipv4.conf.IFNAME.a/../../x=1", "net.ipv4.conf.IFNAME.forwarding",
+        "kernel.ipv4.conf.IFNAME.x=1", "net.ipv4.conf.eth0.forwarding=1", ""}) {
+    settings.driver_opts[kSysctlsOption] = bad;
+    EXPECT_EQ(endpoint_option_findings(settings).size(), 1u) << bad;
+  }
+  settings.driver_opts = {{kInterfaceOption, "eth/0"}};
+  EXPECT_EQ(join_findings(endpoint_option_findings(settings)), "invalid interface name: \"eth/0\"");
 }
 
 TEST(PlanPorts, PutsExactPortsFirst) {
