@@ -34,7 +34,7 @@ def names(api, all=1, **filters):
 EVERYBODY = ["well", "held", "busy", "done", "made"]
 
 
-def test_every_filter(api, zoo):
+def test_every_filter(api, engine, zoo):
     assert names(api) == EVERYBODY
     assert names(api, all=0) == ["well", "held", "busy"]
     assert names(api, id=zoo["busy"]) == names(api, id=zoo["busy"][:12]) == ["busy"]
@@ -59,9 +59,12 @@ def test_every_filter(api, zoo):
     assert names(api, network="zoo-net") == ["busy"] and names(api, network="bridge") == ["well", "held", "done", "made"]
     network = api.ok("GET", "/networks/zoo-net").json()["Id"]
     assert names(api, network=network) == names(api, network=network[:10]) == ["busy"]
-    assert names(api, publish="80") == names(api, publish="80/tcp") == names(api, publish="79-81/tcp") == ["busy"]
+    # By its manual dockerd does the same; 20.10 finds nobody here.
+    if engine.kind == "gantry":
+        assert names(api, expose="90") == ["made"]
+        assert names(api, publish="80") == names(api, publish="80/tcp") == names(api, publish="79-81/tcp") == ["busy"]
     assert names(api, publish="53/udp") == []
-    assert names(api, expose="80") == ["busy"] and names(api, expose="53/udp") == ["busy"] and names(api, expose="90") == ["made"]
+    assert names(api, expose="80") == ["busy"] and names(api, expose="53/udp") == ["busy"]
     assert names(api, health="starting") == ["well"] and names(api, health="healthy") == []
     assert names(api, health="none") == ["held", "busy", "done", "made"]
     assert names(api, isolation="default") in (EVERYBODY, []) and names(api, isolation="hyperv") == []
