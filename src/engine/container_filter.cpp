@@ -107,7 +107,6 @@ bool Selection::passes_identity(const Container& container) const {
   if (!filters_.prefix_match("id", container.id.str())) return false;
   if (!filters_.labels_match("label", container.labels())) return false;
   if (filters_.flag("is-task").value_or(false)) return false;
-  if (!filters_.exact_match("isolation", container.host.Isolation)) return false;
   if (!filters_.has("name")) return true;
   const std::string slashed = "/" + container.name;
   const auto& wanted = filters_.values("name");
