@@ -64,7 +64,7 @@ Task<void> Lane::run_job(std::function<void()> job, std::chrono::milliseconds li
             Error(Errc::timed_out, fmt::format("no answer within {} ms ({} lane)", limit.count(), name))));
       });
     }
-    asio::post(state->pool, [call, loop, state, job = std::move(job)]() mutable {
+    asio::post(state->pool, [call = std::move(call), loop, state, job = std::move(job)]() mutable {
       std::exception_ptr error;
       try {
         job();
@@ -73,7 +73,9 @@ Task<void> Lane::run_job(std::function<void()> job, std::chrono::milliseconds li
       }
       job = nullptr;  // what the work owns dies on this thread, not on the loop
       --state->depth;
-      asio::post(loop, [call, error] { call->finish(error); });
+      // The caller and its error end on the loop, whichever thread is faster.
+      asio::post(loop,
+                 [call = std::move(call), error = std::move(error)]() mutable { call->finish(std::move(error)); });
     });
   };
   co_await asio::async_initiate<const asio::use_awaitable_t<>&, void(std::exception_ptr)>(initiate,

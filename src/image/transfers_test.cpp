@@ -393,11 +393,11 @@ TEST(Pull, OfTheSameLayersAtTheSameTimeFetchesThemOnce) {
 }
 
 TEST(Pull, ThatIsCancelledLeavesNothingAndHoldsNobodyUp) {
-  FakeRegistry registry;
   const ImageBytes image = test::make_image({test::make_tar({{"big", noise(2 << 20, 6)}})}, host_architecture());
-  registry.serve(image);
   std::mutex gate;
   gate.lock();
+  FakeRegistry registry;  // its threads use what stands above
+  registry.serve(image);
   registry.intercept([&](const FakeRegistry::Request& r) -> std::optional<FakeRegistry::Reply> {
     if (r.path.find("/slow/blobs/") == std::string::npos || r.path.ends_with(image.config_digest)) return std::nullopt;
     std::lock_guard wait(gate);
