@@ -41,7 +41,8 @@ struct CommandLine {
 /// `from` is known before.
 struct MountFlag {
   std::string text;
-  std::string from;  // a stage, image or named context; "" : none
+  std::string from;    // a stage, image or named context; "" : none
+  std::string target;  // as written, for messages
 };
 
 /// One `--device` of RUN.

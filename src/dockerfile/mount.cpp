@@ -198,10 +198,12 @@ class Reader {
 Mount parse_mount(std::string_view text, const ExpandWord& expand) { return Reader(expand).read(text); }
 
 MountFlag scan_mount(std::string_view text) {
-  MountFlag flag{std::string(text), ""};
+  MountFlag flag{std::string(text), "", ""};
   for (const std::string& field : fields_of(text)) {
     const auto [key, value] = split_once(field, '=');
-    if (to_lower(key) != "from") continue;
+    const std::string name = to_lower(key);
+    if (name == "target" || name == "dst" || name == "destination") flag.target = std::string(value);
+    if (name != "from") continue;
     const std::size_t dollar = value.find('$');
     if (dollar != std::string_view::npos && dollar + 1 < value.size())
       refuse("'from' doesn't support variable expansion, define alias stage instead");
