@@ -20,13 +20,14 @@ namespace {
 
 /// A directory on a memory file system: `root` is unpacked into, `canary` lies beside it.
 const sys::Path& place() {
-  static const sys::Path path = [] {
+  // Never destroyed: the exit handler needs it.
+  static const sys::Path& path = *new sys::Path([] {
     std::string name = "/dev/shm/gantry-fuzz-XXXXXX";
     require(::mkdtemp(name.data()) != nullptr, "a scratch directory");
     ::atexit([] { sys::remove_tree(place()); });
     sys::write_atomically(sys::Path(name) / "canary", "untouched", 0600, false);
     return sys::Path(name);
-  }();
+  }());
   return path;
 }
 
