@@ -27,7 +27,7 @@ TEST(Instruction, RefusesWithTheLineAndBuildKitsWords) {
   };
   const Case cases[] = {
       {"FNTRYPOINT [\"x\"]", "unknown instruction: FNTRYPOINT (did you mean ENTRYPOINT?)"},
-      {"rnu x", "unknown instruction: rnu (did you mean run?)"},
+      {"rum x", "unknown instruction: rum (did you mean run?)"},
       {"BAD", "unknown instruction: BAD (did you mean ADD?)"},
       {"INCLUDE x", "unknown instruction: INCLUDE"},
       {"COPY a",

@@ -217,9 +217,9 @@ void BuildPlan::refuse_forward_references() const {
           throw SourceError("cannot copy from stage " + quote(source.name) +
                                 ", it needs to be defined before current stage " + quote(stage.name),
                             planned.instruction.lines);
-        throw SourceError(
-            "cannot mount from stage " + quote(source.name) + ", stage needs to be defined before current command",
-            planned.instruction.lines);
+        throw SourceError("cannot mount from stage " + quote(source.name) + " to " + quote(run->mounts[i].target) +
+                              ", stage needs to be defined before current command",
+                          planned.instruction.lines);
       }
     }
   }
