@@ -1,5 +1,6 @@
 """Execs that the shim makes itself: what the process gets and cannot get, what becomes of the host, and the cost."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -193,7 +194,10 @@ def test_the_program_of_the_shim_cannot_be_changed_from_inside(engine, api):
     other = api.run(execs.SLEEP)
     for shim in (shim_of(engine, container), shim_of(engine, other)):
         assert hashlib.sha256(Path(f"/proc/{shim}/exe").read_bytes()).hexdigest() == before
-        assert "memfd:gantry-shim" in os.readlink(f"/proc/{shim}/exe")
+        assert os.readlink(f"/proc/{shim}/exe") == "/gantry-shim"
+        with pytest.raises(OSError) as refused:
+            os.open(f"/proc/{shim}/exe", os.O_WRONLY)
+        assert refused.value.errno in (errno.EROFS, errno.ETXTBSY)
         assert Path(f"/proc/{shim}/comm").read_text() == "gantry-shim\n"
 
 

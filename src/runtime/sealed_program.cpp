@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -52,19 +53,39 @@ sys::Fd make_copy(const sys::Path& program) {
   return sys::open_file(fmt::format("/proc/self/fd/{}", file.get()), O_RDONLY);
 }
 
+/// The directory of the program as a read-only mount of nobody's. Empty if the kernel or its rules do not allow it.
+sys::Fd read_only_view(const sys::Path& directory) {
+  sys::Fd mount(::open_tree(AT_FDCWD, directory.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+  if (!mount) return mount;
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+  if (::mount_setattr(mount.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) mount.reset();
+  return mount;
+}
+
 }  // namespace
+
+SealedPrograms::Sealed SealedPrograms::seal(const sys::Path& program) {
+  Sealed sealed;
+  const sys::Path absolute = std::filesystem::absolute(program);
+  sealed.mount = read_only_view(absolute.parent_path());
+  if (sealed.mount)
+    sealed.file = sys::Fd(::openat(sealed.mount.get(), absolute.filename().c_str(), O_PATH | O_CLOEXEC));
+  if (!sealed.file) sealed = {sys::Fd(), make_copy(program)};
+  return sealed;
+}
 
 std::string SealedPrograms::path_of(const sys::Path& program) {
   const std::lock_guard lock(mutex_);
-  sys::Fd& copy = copies_[program.string()];
-  if (!copy) copy = make_copy(program);
+  Sealed& sealed = programs_[program.string()];
+  if (!sealed.file) sealed = seal(program);
   // Not /proc/self: the child that executes it has closed its own descriptors by then.
-  return fmt::format("/proc/{}/fd/{}", ::getpid(), copy.get());
+  return fmt::format("/proc/{}/fd/{}", ::getpid(), sealed.file.get());
 }
 
 void SealedPrograms::forget(const sys::Path& program) {
   const std::lock_guard lock(mutex_);
-  copies_.erase(program.string());
+  programs_.erase(program.string());
 }
 
 }  // namespace gantry::runtime
