@@ -129,6 +129,15 @@ void PathPattern::add_literals() {
   auto last_wild = steps_.end();
   while (is_literal(*std::prev(last_wild))) --last_wild;
   for (auto step = last_wild; step != steps_.end(); ++step) append_char(suffix_, step->value);
+  std::string literal;
+  for (auto step = first_wild; step != last_wild; ++step) {
+    if (is_literal(*step)) {
+      append_char(literal, step->value);
+    } else {
+      literal.clear();
+    }
+    if (literal.size() > needle_.size()) needle_ = literal;
+  }
 }
 
 bool PathPattern::matches(std::string_view path) const {
@@ -137,7 +146,9 @@ bool PathPattern::matches(std::string_view path) const {
     case Kind::prefix: return path.starts_with(prefix_);
     case Kind::suffix:
       return path.ends_with(suffix_) || (suffix_.starts_with('/') && path == std::string_view(suffix_).substr(1));
-    case Kind::glob: return path.starts_with(prefix_) && path.ends_with(suffix_) && run(path);
+    case Kind::glob:
+      return path.starts_with(prefix_) && path.ends_with(suffix_) &&
+             (needle_.empty() || path.find(needle_) != std::string_view::npos) && run(path);
   }
   return false;
 }

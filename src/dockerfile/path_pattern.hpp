@@ -48,6 +48,7 @@ class PathPattern {
   Kind kind_ = Kind::exact;
   std::string prefix_;
   std::string suffix_;
+  std::string needle_;  // glob: the longest literal between two wildcards; every match holds it
   std::vector<Step> steps_;
 };
 
