@@ -56,7 +56,7 @@ struct PlanOptions {
   bool all_stages = false;  // every stage counts as reachable (build checks without a target)
 };
 
-/// The graph of stages. Pure: base images' configs are told by who resolves them (add_triggers).
+/// The graph of at most 1000 stages. Pure: base images' configs are told by who resolves them (add_triggers).
 class BuildPlan {
  public:
   /// Resolves names in FROM (an earlier stage before an image), COPY --from and RUN --mount=from, selects the target,
