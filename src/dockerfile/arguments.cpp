@@ -106,8 +106,9 @@ void parse_health(std::string_view text, Node& node) {
   for (std::string& arg : command.args) node.args.push_back(std::move(arg));
 }
 
-/// Takes the words that begin with `--` off the text. Quotes and escapes in them are removed.
-std::string_view take_flags(std::string_view text, char escape, std::vector<std::string>& flags) {
+/// Takes the words that begin with `--` off the text. Quotes and backslashes (whatever the file's escape character is)
+/// in them are removed.
+std::string_view take_flags(std::string_view text, std::vector<std::string>& flags) {
   while (true) {
     text = trim_left_space(text);
     if (!text.starts_with("--")) return text;
@@ -116,7 +117,7 @@ std::string_view take_flags(std::string_view text, char escape, std::vector<std:
     std::size_t at = 0;
     for (; at < text.size(); ++at) {
       const char c = text[at];
-      if (c == escape && quote_char != '\'') {
+      if (c == '\\') {
         if (++at < text.size()) word.push_back(text[at]);
         continue;
       }
@@ -167,7 +168,7 @@ Node parse_nested(std::string_view line, char escape, int depth) {
     parse_arguments("", to_upper(node.keyword), escape, depth, node);
     return node;
   }
-  const std::string_view rest = take_flags(text.substr(end), escape, node.flags);
+  const std::string_view rest = take_flags(text.substr(end), node.flags);
   parse_arguments(trim_space(rest), to_upper(node.keyword), escape, depth, node);
   return node;
 }

@@ -193,7 +193,9 @@ class Run {
   void run(std::string_view text) {
     const Dockerfile file = parse(text);
     check_file(file, linter_);
-    const GlobalScope global(file, inputs_.scope);
+    ScopeInputs scope = inputs_.scope;
+    if (scope.target_stage.empty()) scope.target_stage = inputs_.target;
+    const GlobalScope global(file, scope);
     check_from_lines(file, global, linter_);
     const BuildPlan plan(file, global, {inputs_.target, inputs_.is_named_context, inputs_.target.empty()});
     std::map<std::size_t, int> children;  // stages to come that begin with this one

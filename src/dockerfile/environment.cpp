@@ -1,5 +1,6 @@
 #include "dockerfile/environment.hpp"
 
+#include "base/error.hpp"
 #include "base/text.hpp"
 
 namespace gantry::dockerfile {
@@ -20,6 +21,10 @@ const std::string* Environment::find(std::string_view name) const {
 
 void Environment::set(std::string_view name, std::string value) {
   const auto at = index_.find(name);
+  const std::size_t before = at == index_.end() ? 0 : name.size() + entries_[at->second].second.size();
+  const std::size_t size = size_ - before + name.size() + value.size();
+  if (size > kMaxEnvironment) throw Error(Errc::invalid_argument, "the variables are too large");
+  size_ = size;
   if (at != index_.end()) {
     entries_[at->second].second = std::move(value);
     return;

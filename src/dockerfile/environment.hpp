@@ -10,6 +10,10 @@
 
 namespace gantry::dockerfile {
 
+/// All variables together are bounded: a few lines could otherwise double them until memory ends. Linux gives a process
+/// less than this.
+inline constexpr std::size_t kMaxEnvironment = 8 * 1024 * 1024;
+
 /// Variables in the order of their first definition. Names are case-sensitive.
 class Environment {
  public:
@@ -19,6 +23,7 @@ class Environment {
 
   /// nullptr if it is not set. Valid until the next change.
   const std::string* find(std::string_view name) const;
+  /// Throws Error(invalid_argument) if they would become larger than kMaxEnvironment.
   void set(std::string_view name, std::string value);
   bool empty() const noexcept { return entries_.empty(); }
 
@@ -30,6 +35,7 @@ class Environment {
   struct Hash : std::hash<std::string_view> {
     using is_transparent = void;
   };
+  std::size_t size_ = 0;  // bytes of names and values
   std::vector<std::pair<std::string, std::string>> entries_;
   std::unordered_map<std::string, std::size_t, Hash, std::equal_to<>> index_;
 };

@@ -1,5 +1,6 @@
 #include "dockerfile/expand_instruction.hpp"
 
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -30,7 +31,7 @@ class Visitor {
   void operator()(ExposeInstruction& expose) {
     std::vector<std::string> ports;
     for (const std::string& port : expose.ports)
-      for (std::string& one : expand(port, environment_, options_, &looked_up_).words) ports.push_back(std::move(one));
+      for (std::string& one : expanded(port, options_).words) ports.push_back(std::move(one));
     expose.ports = std::move(ports);
   }
   void operator()(CopyInstruction& copy) {
@@ -40,14 +41,21 @@ class Visitor {
     ExpandOptions body;  // quotes in a heredoc are text; the escape character is always a backslash
     body.ignore_quotes = true;
     for (InlineFile& file : copy.inline_files)
-      if (file.expand) file.content = expand(file.content, environment_, body, &looked_up_).text;
+      if (file.expand) file.content = expanded(file.content, body).text;
   }
   template <class Other>
   void operator()(Other&) {}
 
  private:
+  /// One instruction's texts together are bounded as each of them.
+  Expansion expanded(std::string_view text, const ExpandOptions& options) {
+    Expansion result = expand(text, environment_, options, &looked_up_);
+    produced_ += result.text.size();
+    if (produced_ > kMaxExpansion) throw Error(Errc::invalid_argument, "the expanded text is too long");
+    return result;
+  }
   void word(std::string& text) {
-    if (!text.empty()) text = expand(text, environment_, options_, &looked_up_).text;
+    if (!text.empty()) text = expanded(text, options_).text;
   }
   void pairs(std::vector<KeyValue>& pairs) {
     for (KeyValue& pair : pairs) {
@@ -59,6 +67,7 @@ class Visitor {
   const Environment& environment_;
   Expansion& looked_up_;
   ExpandOptions options_;
+  std::size_t produced_ = 0;
 };
 
 }  // namespace

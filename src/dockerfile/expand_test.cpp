@@ -171,6 +171,11 @@ TEST(Expand, TellsWhichVariablesItLookedUp) {
 }
 
 TEST(Expand, EndsWhatWouldTakeAllMemoryOrTime) {
+  Environment full;
+  full.set("a", std::string(kMaxEnvironment - 10, 'a'));
+  EXPECT_EQ(refusal([&] { full.set("b", std::string(10, 'b')); }), "the variables are too large");
+  full.set("a", "small");
+  full.set("b", std::string(1000, 'b'));
   Environment big;
   big.set("a", std::string(1024 * 1024, 'a'));
   EXPECT_NE(refusal([&] { expand("$a$a$a$a$a$a$a$a$a$a", big); }), "");

@@ -180,6 +180,14 @@ TEST(Instruction, ExpandsTheWordsThatExpand) {
   EXPECT_EQ(refusal([&] { expanded("USER ${A"); }), "failed to process \"${A\": syntax error: missing '}'");
 }
 
+TEST(Instruction, BoundsWhatOneInstructionExpandsTo) {
+  Environment env;
+  env.set("a", std::string(1024 * 1024, 'a'));
+  std::string text = "ENV";
+  for (int i = 0; i < 20; ++i) text += " b" + std::to_string(i) + "=$a";
+  EXPECT_EQ(refusal([&] { expand_instruction(instruction_of(text), env, '\\'); }), "the expanded text is too long");
+}
+
 TEST(Mount, ReadsEveryOption) {
   const ExpandWord same = [](std::string_view word) { return std::string(word); };
   const Mount bind = parse_mount("type=bind,from=a,src=/s,dst=/t,rw", same);
