@@ -59,7 +59,7 @@ class StageWalk {
  private:
   LineRange lines() const { return current_->instruction.lines; }
   const std::string& keyword() const { return current_->instruction.keyword; }
-  void warn(std::string_view rule, std::string message) { linter_.warn(rule, lines(), std::move(message)); }
+  void warn(std::string_view rule, const std::string& message) { linter_.warn(rule, lines(), message); }
 
   Instruction expand_and_report(const Instruction& written, std::set<std::string>& unmatched) {
     try {

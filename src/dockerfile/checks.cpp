@@ -140,12 +140,12 @@ bool Linter::wants(const CheckRule& rule) const {
   return !options_.skip_all && !inline_.skip_all && !options_.skip.contains(name) && !inline_.skip.contains(name);
 }
 
-void Linter::warn(std::string_view rule, LineRange lines, std::string message) {
+void Linter::warn(std::string_view rule, LineRange lines, const std::string& message) {
   const auto at = std::find_if(check_rules().begin(), check_rules().end(),
                                [&](const CheckRule& known) { return known.name == rule; });
   if (full() || at == check_rules().end() || !wants(*at)) return;
-  warnings_.emplace(lines.first,
-                    Warning{std::string(rule), std::string(at->description), at->url(), std::move(message), lines});
+  warnings_.emplace(lines.first, Warning{std::string(rule), std::string(at->description), at->url(),
+                                         replace_invalid_utf8(message), lines});
 }
 
 std::vector<Warning> Linter::take() {

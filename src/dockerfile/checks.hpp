@@ -51,7 +51,6 @@ struct Warning {
 struct BaseFacts {
   std::vector<std::string> env;
   bool has_shell = false;
-  std::string working_dir;
   std::optional<Platform> platform;  // to compare with the expected one
 };
 
@@ -62,7 +61,7 @@ struct CheckInputs {
   std::optional<std::string> options;
   const IgnoreMatcher* ignore = nullptr;
   std::function<bool(const std::string&)> is_named_context;
-  /// By the stage's expanded base name; nullopt: nothing is known, as for scratch.
+  /// Asked for each stage whose base is no other stage; nullopt: nothing is known, as for scratch.
   std::function<std::optional<BaseFacts>(const PlannedStage&)> base_facts;
 };
 

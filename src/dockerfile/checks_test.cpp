@@ -131,7 +131,7 @@ TEST(Checks, KnowsWhatTheContextLeavesOut) {
 TEST(Checks, UsesWhatIsKnownOfBaseImages) {
   CheckInputs inputs = standard();
   inputs.base_facts = [](const PlannedStage&) -> std::optional<BaseFacts> {
-    return BaseFacts{{"PATH=/x", "HERE=1"}, true, "/w", Platform{"linux", "", "arm64", ""}};
+    return BaseFacts{{"PATH=/x", "HERE=1"}, true, Platform{"linux", "", "arm64", ""}};
   };
   EXPECT_EQ(warnings("FROM a\nUSER $HERE\nCMD x", inputs),
             Words({"InvalidBaseImagePlatform: Base image a was pulled with platform \"linux/arm64\", expected "

@@ -30,6 +30,7 @@ TEST(Instruction, RefusesWithTheLineAndBuildKitsWords) {
       {"rum x", "unknown instruction: rum (did you mean run?)"},
       {"BAD", "unknown instruction: BAD (did you mean ADD?)"},
       {"INCLUDE x", "unknown instruction: INCLUDE"},
+      {"\xff", "unknown instruction: \xEF\xBF\xBD"},
       {"COPY a",
        "COPY requires at least two arguments, but only one was provided. Destination could not be determined"},
       {"ADD a", "ADD requires at least two arguments, but only one was provided. Destination could not be determined"},

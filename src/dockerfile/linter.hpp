@@ -17,7 +17,7 @@ class Linter {
 
   /// Uses also the `# check=…` in the comments above the instruction that is being looked at.
   void at(const std::vector<std::string>& comments);
-  void warn(std::string_view rule, LineRange lines, std::string message);
+  void warn(std::string_view rule, LineRange lines, const std::string& message);
 
   /// More warnings than anybody reads: what a hostile file asks for is not worth the time.
   bool full() const noexcept { return warnings_.size() >= kMaxWarnings; }

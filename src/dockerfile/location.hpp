@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/error.hpp"
+#include "base/text.hpp"
 
 namespace gantry::dockerfile {
 
@@ -14,12 +15,12 @@ struct LineRange {
   bool operator==(const LineRange&) const = default;
 };
 
-/// An Error (invalid_argument, texts as BuildKit words them) with the lines it is about, for the excerpt that clients
-/// print below it.
+/// An Error (invalid_argument, texts as BuildKit words them, always UTF-8) with the lines it is about, for the excerpt
+/// that clients print below it.
 class SourceError : public Error {
  public:
   SourceError(const std::string& message, LineRange lines, std::source_location where = std::source_location::current())
-      : Error(Errc::invalid_argument, message, where), lines_(lines) {}
+      : Error(Errc::invalid_argument, replace_invalid_utf8(message), where), lines_(lines) {}
   const LineRange& lines() const noexcept { return lines_; }
 
  private:

@@ -184,6 +184,8 @@ TEST(Syntax, RefusesWhatIsEmptyOrTooLarge) {
 }
 
 TEST(Syntax, TellsTheLinesOfAnError) {
+  EXPECT_EQ(refusal([] { parse_syntax("FROM a\nENV \xff=1 \xfe"); }),
+            "Syntax error - can't find = in \"\\xfe\". Must be of the form: name=value");
   try {
     parse_syntax("FROM a\nENV \\\n b");
     FAIL();

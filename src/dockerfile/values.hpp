@@ -35,7 +35,7 @@ ExposedPorts parse_exposed_ports(std::string_view word);
 /// The octal value, or nullopt for a symbolic one.
 std::optional<std::uint32_t> check_chmod(std::string_view text);
 
-/// Checks a STOPSIGNAL: a number from 1 to 64, or a name with or without SIG. Throws `invalid signal: x`.
+/// Checks a STOPSIGNAL: any number but 0, or a name with or without SIG. Throws `invalid signal: x`.
 void check_signal(std::string_view text);
 
 /// Like Go's path.Clean: no `.`, no `..` that can be resolved, single slashes; "." for "".
