@@ -44,7 +44,7 @@ TEST(TreeCompare, SeesEveryKindOfDamage) {
             Lines{"\"etc/group\": mode 600 instead of 644"});
   EXPECT_EQ(differences([](const sys::Path& p) { ::lchown((p / "etc/link").c_str(), 7, 8); }),
             Lines{"\"etc/link\": owner 7:8 instead of 0:0"});
-  EXPECT_EQ(differences([](const sys::Path& p) { ::truncate((p / "etc/group").c_str(), 1); }),
+  EXPECT_EQ(differences([](const sys::Path& p) { std::filesystem::resize_file(p / "etc/group", 1); }),
             Lines{"\"etc/group\": 1 bytes instead of 9"});
   EXPECT_EQ(differences([](const sys::Path& p) {
               const sys::Fd fd = sys::open_file(p / "etc/group", O_RDWR);
