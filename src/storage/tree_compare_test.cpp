@@ -42,7 +42,7 @@ TEST(TreeCompare, SeesEveryKindOfDamage) {
             Lines{"\"etc/new\": does not belong there"});
   EXPECT_EQ(differences([](const sys::Path& p) { ::chmod((p / "etc/group").c_str(), 0600); }),
             Lines{"\"etc/group\": mode 600 instead of 644"});
-  EXPECT_EQ(differences([](const sys::Path& p) { ::lchown((p / "etc/link").c_str(), 7, 8); }),
+  EXPECT_EQ(differences([](const sys::Path& p) { EXPECT_EQ(::lchown((p / "etc/link").c_str(), 7, 8), 0); }),
             Lines{"\"etc/link\": owner 7:8 instead of 0:0"});
   EXPECT_EQ(differences([](const sys::Path& p) { std::filesystem::resize_file(p / "etc/group", 1); }),
             Lines{"\"etc/group\": 1 bytes instead of 9"});
