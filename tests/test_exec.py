@@ -161,6 +161,16 @@ def test_the_head_is_a_segment_of_its_own(api):
 
 
 @pytest.mark.gantry_only
+def test_a_client_that_is_slow_to_read_gets_the_head_alone(api):
+    """An exec is faster than a client on a busy machine."""
+    container = api.run(SLEEP)
+    exec_id = make(api, container, ["echo", "hi"])
+    with api.hijack(f"/exec/{exec_id}/start", body={"Detach": False, "Tty": False}, read_after=0.05) as stream:
+        assert stream.first_segment == stream.head
+        assert text_of(stream.frames()) == b"hi\n"
+
+
+@pytest.mark.gantry_only
 def test_newer_clients_are_told_that_the_stream_is_multiplexed(api):
     container = api.run(SLEEP)
     for tty, kind in ((False, "multiplexed"), (True, "raw")):

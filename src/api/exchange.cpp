@@ -6,6 +6,7 @@
 
 #include <boost/beast/http/status.hpp>
 
+#include "async/signal.hpp"
 #include "base/error.hpp"
 #include "base/expect.hpp"
 #include "base/text.hpp"
@@ -20,6 +21,8 @@ namespace {
 constexpr std::size_t kBodyPiece = 65536;
 // The length of a chunk's first line, extensions included.
 constexpr std::size_t kMaxChunkLine = 4096;
+constexpr std::chrono::milliseconds kHeaderPatience{100};
+constexpr std::chrono::milliseconds kRemoteHeaderPatience{3};  // a reader that waits for it has it by then
 
 const std::string& date_header() {
   static std::int64_t last = 0;
@@ -206,6 +209,19 @@ Task<void> Exchange::hijack(std::string header_text) {
   wire().stop_reading_ahead();
   const Transport::Buffers buffers{header_text};
   co_await wire().write(buffers);
+  co_await let_header_be_read();
+}
+
+/// docker-py reads the header through a buffer and the stream beside it: what arrives together with the header is lost
+/// to it. An exec that takes four milliseconds would meet that often.
+Task<void> Exchange::let_header_be_read() {
+  const Transport& transport = wire().transport();
+  std::chrono::microseconds waited{0};
+  for (std::chrono::microseconds pause{100}; !transport.is_taken() && waited < kHeaderPatience; pause *= 2) {
+    co_await async::sleep_for(pause);
+    waited += pause;
+  }
+  if (!transport.eof_may_be_half_close()) co_await async::sleep_for(kRemoteHeaderPatience);
 }
 
 }  // namespace gantry::api

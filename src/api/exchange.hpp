@@ -53,6 +53,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   Task<void> start_stream(int status, std::string content_type, Headers headers);
   Task<void> write_chunk(std::string bytes);
   Task<void> finish_stream();
+  /// Returns when the client has most likely read the header, so that nothing of the stream arrives together with it.
   Task<void> hijack(std::string header);
   /// The header of `101 UPGRADED` or `200 OK` that Request::hijack sends.
   std::string hijack_header(const HijackReply& reply) const;
@@ -70,6 +71,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
 
  private:
   Task<void> continue_if_expected();
+  Task<void> let_header_be_read();
   void require_no_reply() const;
   std::string head(int status, std::string_view content_type, const Headers& headers, DaemonHeaders which) const;
   bool has_no_body(int status) const;

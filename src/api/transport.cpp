@@ -1,6 +1,8 @@
 #include "api/transport.hpp"
 
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -90,6 +92,7 @@ class PlainTransport final : public Transport {
   }
   bool is_hung_up() override { return hung_up(socket_); }
   bool eof_may_be_half_close() const override { return family_ == AF_UNIX; }
+  bool is_taken() const override { return bytes_not_taken(const_cast<Socket&>(socket_).native_handle()) == 0; }
   void cancel() override {
     boost::system::error_code ignored;
     (void)socket_.cancel(ignored);
@@ -104,6 +107,11 @@ class PlainTransport final : public Transport {
 };
 
 }  // namespace
+
+int bytes_not_taken(int socket) {
+  int bytes = 0;
+  return ::ioctl(socket, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
+}
 
 std::unique_ptr<Transport> make_plain_transport(const asio::any_io_executor& loop, sys::Fd fd, int family) {
   return std::make_unique<PlainTransport>(loop, std::move(fd), family);

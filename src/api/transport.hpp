@@ -38,6 +38,9 @@ class Transport {
   virtual bool is_hung_up() = 0;
   /// Can an end of stream mean that the peer only closed its own direction? On TCP nobody can tell.
   virtual bool eof_may_be_half_close() const = 0;
+  /// Has the peer taken everything that was written? On a unix socket: read it. On TCP: its kernel has acknowledged it,
+  /// and nobody can tell more.
+  virtual bool is_taken() const = 0;
   virtual void cancel() = 0;
   virtual void close() noexcept = 0;
   /// Gives the descriptor away; only for plain sockets.
@@ -46,6 +49,9 @@ class Transport {
   /// The subject of the verified client certificate.
   virtual std::string peer_subject() const { return {}; }
 };
+
+/// How many bytes of `socket` the peer has not taken (Transport::is_taken); unix(7), tcp(7): SIOCOUTQ.
+int bytes_not_taken(int socket);
 
 std::unique_ptr<Transport> make_plain_transport(const boost::asio::any_io_executor& loop, sys::Fd fd, int family);
 std::unique_ptr<Transport> make_tls_transport(const boost::asio::any_io_executor& loop, sys::Fd fd, int family,

@@ -158,6 +158,7 @@ class TlsTransport final : public Transport {
     return ::poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)) != 0;
   }
   bool eof_may_be_half_close() const override { return false; }
+  bool is_taken() const override { return bytes_not_taken(const_cast<Socket&>(socket_).native_handle()) == 0; }
   void cancel() override {
     boost::system::error_code ignored;
     (void)socket_.cancel(ignored);

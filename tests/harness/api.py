@@ -148,15 +148,15 @@ class Api:
     def events(self, **filters):
         return EventStream(self, filters)
 
-    def hijack(self, path, query=None, body=None, upgrade=True, extra=b"", timeout=30):
-        """POSTs and takes the connection over. Returns a Hijacked."""
+    def hijack(self, path, query=None, body=None, upgrade=True, extra=b"", timeout=30, read_after=0):
+        """POSTs and takes the connection over. Returns a Hijacked. `read_after`: seconds before the client reads."""
         data = json.dumps(body).encode() if body is not None else b""
         head = f"POST {self.url(path, query)} HTTP/1.1\r\nHost: localhost\r\n"
         if upgrade:
             head += "Connection: Upgrade\r\nUpgrade: tcp\r\n"
         kind = "application/json" if body is not None else "text/plain"
         head += f"Content-Type: {kind}\r\nContent-Length: {len(data)}\r\n\r\n"
-        return Hijacked(self.socket_path, head.encode() + data + extra, timeout)
+        return Hijacked(self.socket_path, head.encode() + data + extra, timeout, read_after)
 
     def raw(self, request, timeout=30):
         return Hijacked(self.socket_path, request, timeout)
@@ -165,11 +165,12 @@ class Api:
 class Hijacked:
     """A connection after its request was sent: the reply's head as bytes, then a raw stream."""
 
-    def __init__(self, path, request, timeout):
+    def __init__(self, path, request, timeout, read_after=0):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)
         self.socket.connect(path)
         self.socket.sendall(request)
+        time.sleep(read_after)
         self.head = b""
         self.first_segment = b""
         while b"\r\n\r\n" not in self.head:
