@@ -3,6 +3,7 @@
 import json
 import select
 import subprocess
+import time
 
 import pytest
 
@@ -220,8 +221,13 @@ services:
 
 
 def test_up_waits_until_all_are_well(api, compose):
-    if compose.generation == 1:
-        pytest.skip("docker-compose 1.29 has no --wait")
+    if compose.generation == 1:  # which has no --wait
+        compose("up", "-d", "db", "web")
+        deadline = time.monotonic() + 30
+        while api.state(one(api, "db"))["Health"]["Status"] != "healthy":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return
     compose("up", "--wait", "db", "web")
     assert api.state(one(api, "db"))["Health"]["Status"] == "healthy" and api.state(one(api, "web"))["Running"]
     listed = json.loads(compose("ps", "--format", "json", "db").splitlines()[0])

@@ -10,7 +10,7 @@ from .engine import REPO
 
 _TREE = REPO / "build/interchange/root"
 _PACKAGES = ("podman", "buildah", "conmon", "golang-github-containers-common", "golang-github-containers-image", "libsubid4",
-             "libgpgme11", "libassuan0")
+             "libgpgme11", "libassuan0", "libglib2.0-0")
 
 
 def fetch():
