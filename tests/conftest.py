@@ -40,6 +40,8 @@ def pytest_configure(config):
         fetch_oracle()
     elif not Gantry.program().exists():
         raise pytest.UsageError(f"{Gantry.program()} is not built; set GANTRYD or run scripts/test")
+    # In the background of a script SIGINT is ignored, and clients would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # An interrupted run cleans up, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     global _scratch

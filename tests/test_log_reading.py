@@ -127,8 +127,10 @@ def wait_for(condition, timeout=20):
 
 
 def test_rotated_files_are_compressed_and_read(api):
-    container = api.run("seq 1 20000", host=logging("json-file", max_size="200k", max_file="20", compress="true"))
-    api.wait(container)
+    # It lives on: what its end leaves unfinished is not compressed.
+    container = api.run("seq 1 20000; exec sleep 1000",
+                        host=logging("json-file", max_size="200k", max_file="20", compress="true"))
+    api.wait_for_log(container, "20000")
     path = api.inspect(container)["LogPath"]
     wait_for(lambda: len(glob.glob(path + ".*.gz")) == len(glob.glob(path + ".*")) > 3)
     assert api.logs(container).split() == [b"%d" % n for n in range(1, 20001)]
@@ -146,8 +148,8 @@ def test_a_follower_sees_every_line_once_across_compressing_rotations(api):
 
 @pytest.mark.gantry_only  # dockerd's local driver has its own format
 def test_local_compresses_by_itself(engine, api):
-    container = api.run("seq 1 25000", host=logging("local", max_size="500k"))
-    api.wait(container)
+    container = api.run("seq 1 25000; exec sleep 1000", host=logging("local", max_size="500k"))
+    api.wait_for_log(container, "25000")
     directory = engine.data_root / "containers" / container
     wait_for(lambda: glob.glob(f"{directory}/container.log.*.gz") and not glob.glob(f"{directory}/container.log.[0-9]"))
     assert api.logs(container).split() == [b"%d" % n for n in range(1, 25001)]
