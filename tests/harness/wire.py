@@ -119,7 +119,7 @@ class Client:
         self.process = subprocess.Popen([*enter, sys.executable, "-c", _ASK], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
 
-    def ask(self, questions, wait=1.5):
+    def ask(self, questions, wait=3.2):  # a lost SYN comes again after one second, and after three
         """questions: (proto, host, port); the answers are how the server sees us, or None."""
         self.process.stdin.write(json.dumps([[*question, wait] for question in questions]) + "\n")
         self.process.stdin.flush()
