@@ -22,6 +22,7 @@ class CgroupWarmth {
   Loop& loop_;
   sys::Fd procs_;
   Timer again_;
+  int left_;  // a runtime that hangs is not waited for in this way
 };
 
 }  // namespace gantry::shim

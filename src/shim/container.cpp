@@ -140,7 +140,10 @@ void Container::launched(CommandResult result, const Reply& reply) {
     }
   } catch (const Error& e) {
     // The runtime made something that cannot be supervised. What remains of it is for `remove`.
-    if (main_.child.pid > 0) (void)::kill(main_.child.pid, SIGKILL);
+    if (main_.child.pid > 0) {
+      reaper_.forget(main_.child.pid);  // its end is not the end of a run
+      (void)::kill(main_.child.pid, SIGKILL);
+    }
     main_.child = {};
     fail_start(classify_failure(Stage::create, e.message()), reply);
   }
