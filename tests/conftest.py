@@ -108,6 +108,21 @@ def make_engine(kind):
     return kind(_scratch / str(number), f"gantry-test-{os.getpid()}-{number}")
 
 
+def on_both_engines(busybox_tar, record):
+    """{class: what `record` returned for it}: first dockerd, then Gantry, each with busybox and nothing else."""
+    fetch_oracle()
+    results = {}
+    for kind in (Docker, Gantry):
+        engine = make_engine(kind)
+        try:
+            engine.start()
+            load(engine, busybox_tar)
+            results[kind] = record(engine)
+        finally:
+            engine.destroy()
+    return results
+
+
 @pytest.fixture(scope="session")
 def busybox_tar():
     return images.busybox_archive()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import load, make_engine, wipe
+from conftest import on_both_engines, wipe
 from harness import differential, leaks
-from harness.engine import Docker, Gantry, fetch_oracle
+from harness.engine import Docker, Gantry
 
 pytestmark = pytest.mark.gantry_only  # it starts dockerd itself
 
@@ -256,18 +256,13 @@ def record(engine):
 
 @pytest.fixture(scope="module")
 def answers(busybox_tar):
-    fetch_oracle()
-    recorded = {}
-    for kind in (Docker, Gantry):
-        engine = make_engine(kind)
-        try:
-            engine.start()
-            load(engine, busybox_tar)
-            idle = leaks.mounts(engine)
-            recorded[kind] = record(engine)
-            recorded["left"] = leaks.report(engine, idle)
-        finally:
-            engine.destroy()
+    def asked(engine):
+        idle = leaks.mounts(engine)
+        return record(engine), leaks.report(engine, idle)
+
+    seen = on_both_engines(busybox_tar, asked)
+    recorded = {kind: answers for kind, (answers, _) in seen.items()}
+    recorded["left"] = seen[Gantry][1]
     if os.environ.get("ACCEPT"):
         ours = {name: answer for name, answer in recorded[Gantry].items() if answer != recorded[Docker][name]}
         OURS.write_text(json.dumps(ours, indent=1, ensure_ascii=True) + "\n")

@@ -1,14 +1,12 @@
 """The same deeds give the same events in dockerd and here: order, actions and attributes."""
 
-import io
 import json
-import tarfile
 
 import pytest
 
-from conftest import load, make_engine, wipe
-from harness import differential
-from harness.engine import Docker, Gantry, fetch_oracle
+from conftest import on_both_engines, wipe
+from harness import differential, images
+from harness.engine import Docker, Gantry
 
 pytestmark = pytest.mark.gantry_only  # it starts dockerd itself
 
@@ -35,16 +33,6 @@ def scenario(function):
 
 
 SCENARIOS = {}
-
-
-def tar(**files):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as out:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            out.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 def until_gone(api, container):
@@ -144,7 +132,7 @@ def archives(api):
     container = api.create(name="thirteen")
     api.ok("GET", f"/containers/{container}/archive", {"path": "/etc/passwd"})
     api.ok("HEAD", f"/containers/{container}/archive", {"path": "/etc/passwd"})
-    api.ok("PUT", f"/containers/{container}/archive", {"path": "/tmp"}, data=tar(a=b"1"),
+    api.ok("PUT", f"/containers/{container}/archive", {"path": "/tmp"}, data=images.layer({"a": b"1"}),
            headers={"Content-Type": "application/x-tar"})
     api.ok("GET", f"/containers/{container}/export")
     api.ok("GET", f"/containers/{container}/changes")
@@ -223,7 +211,7 @@ def images(api):
     api.ok("DELETE", "/images/again:v1")
     api.ok("POST", "/images/load", data=saved, headers={"Content-Type": "application/x-tar"})
     api.ok("DELETE", "/images/again:v1")
-    made = api.ok("POST", "/images/create", {"fromSrc": "-", "repo": "imported", "tag": "v1"}, data=tar(a=b"1"),
+    made = api.ok("POST", "/images/create", {"fromSrc": "-", "repo": "imported", "tag": "v1"}, data=images.layer({"a": b"1"}),
                   headers={"Content-Type": "application/x-tar"})
     assert b"errorDetail" not in made.body
     api.ok("DELETE", "/images/imported:v1")
@@ -248,17 +236,7 @@ def health(api):
 
 @pytest.fixture(scope="module")
 def told(busybox_tar):
-    fetch_oracle()
-    recorded = {}
-    for kind in (Docker, Gantry):
-        engine = make_engine(kind)
-        try:
-            engine.start()
-            load(engine, busybox_tar)
-            recorded[kind] = differential.record(engine, SCENARIOS, wipe)
-        finally:
-            engine.destroy()
-    return recorded
+    return on_both_engines(busybox_tar, lambda engine: differential.record(engine, SCENARIOS, wipe))
 
 
 def newer(told):

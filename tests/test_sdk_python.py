@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import clients
+from harness import clients, images
 
 
 @pytest.fixture(scope="module", params=["installed", "newer"])
@@ -24,16 +24,6 @@ def client(engine, sdk, clean):
 
 def idle(client, **options):
     return client.containers.run("busybox", ["sleep", "1000"], detach=True, **options)
-
-
-def archive(**files):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as out:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            out.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 def test_system(client):
@@ -166,7 +156,7 @@ def test_stats(client):
 
 def test_archives(client, sdk):
     container = idle(client)
-    assert container.put_archive("/tmp", archive(one=b"1", two=b"22"))
+    assert container.put_archive("/tmp", images.layer({"one": b"1", "two": b"22"}))
     stream, stat = container.get_archive("/tmp/two")
     assert (stat["name"], stat["size"]) == ("two", 2)
     with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as got:
@@ -174,7 +164,7 @@ def test_archives(client, sdk):
     with pytest.raises(sdk.errors.NotFound):
         container.get_archive("/nosuch")
     with pytest.raises(sdk.errors.NotFound):
-        container.put_archive("/nosuch", archive(one=b"1"))
+        container.put_archive("/nosuch", images.layer({"one": b"1"}))
 
 
 def test_commit_diff_and_export(client):

@@ -2,9 +2,7 @@
 
 import gzip
 import hashlib
-import io
 import json
-import tarfile
 
 from . import images
 
@@ -75,13 +73,7 @@ class Layout:
         files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
                  "index.json": json.dumps({"schemaVersion": 2, "manifests": [root]}).encode(),
                  **{"blobs/sha256/" + digest[7:]: data for digest, data in self.blobs.items()}}
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as tar:
-            for path, data in files.items():
-                entry = tarfile.TarInfo(path)
-                entry.size = len(data)
-                tar.addfile(entry, io.BytesIO(data))
-        return buffer.getvalue()
+        return images.layer(files)
 
     def serve(self, registry, repository, tag):
         """Puts it into a FakeRegistry."""
