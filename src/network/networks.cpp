@@ -91,7 +91,7 @@ BridgeSpec Net::bridge_spec(unsigned default_mtu) const {
   spec.owned = row.bridge_is_ours;
   spec.mtu = mtu(default_mtu);
   spec.ipv6 = row.enable_ipv6 && !isolated(Family::v6);
-  spec.proxy_arp = is_default_bridge() && !flag(std::string(kBridgeOption) + "enable_icc", true);
+  spec.proxy_arp = is_default_bridge() && isolates_containers();
   for (Family family : {Family::v4, Family::v6}) {
     if (family == Family::v4 && flag(std::string(kBridgeOption) + "inhibit_ipv4", false)) continue;
     if (isolated(family)) continue;  // the host has no part in it
@@ -103,7 +103,7 @@ BridgeSpec Net::bridge_spec(unsigned default_mtu) const {
 BridgeRules Net::rules(bool direct) const {
   BridgeRules out;
   out.bridge = row.bridge;
-  out.icc = flag(std::string(kBridgeOption) + "enable_icc", true);
+  out.icc = !isolates_containers();
   const bool masquerade = flag(std::string(kBridgeOption) + "enable_ip_masquerade", true);
   for (Family family : {Family::v4, Family::v6}) {
     const AddressRange* one = range(family);

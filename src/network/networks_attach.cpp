@@ -126,7 +126,7 @@ Task<AttachResult> Networks::State::attach_own(AttachRequest request) {
     if (net == networks.end()) continue;
     tell("connect", net->second, request.container_id);
     const auto address = IpAddress::find(endpoint.ip_address);
-    if (watchers && address)
+    if (watchers && address && !net->second.isolates_containers())
       watchers->spawn("network.announce",
                       announce_again(net->second.row.bridge, *address, MacAddress::find(endpoint.mac_address).value()));
   }
@@ -157,7 +157,7 @@ Task<void> Networks::State::build(const Plan& own, Files files, sys::Path user_n
     // Clients that sent before the port was published would stay with the host.
     if (!job.udp_ports.empty()) forget_udp_flows(job.udp_ports);
     for (const auto& interface : job.interfaces)
-      to->announcer.announce(interface.bridge, interface.address.address, interface.mac);
+      if (!interface.isolated) to->announcer.announce(interface.bridge, interface.address.address, interface.mac);
   });
 }
 

@@ -105,7 +105,7 @@ Task<void> Networks::State::join_network(Plan one, AttachRequest request) {
           add_interface(to->route, path, spec);
           FAILPOINT("network.connect.after_interface");
           change_hosts(directory, lines, {});
-          to->announcer.announce(spec.bridge, spec.address.address, spec.mac);
+          if (!spec.isolated) to->announcer.announce(spec.bridge, spec.address.address, spec.mac);
         });
   } catch (const Error&) {
     failure = std::current_exception();

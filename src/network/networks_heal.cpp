@@ -47,8 +47,7 @@ RepairJob Networks::State::wanted() const {
     for (const auto& row : member.endpoints) {
       auto net = networks.find(row.network_id);
       if (net == networks.end() || !net->second.is_bridge()) continue;
-      out.ports.push_back({row.host_interface, net->second.row.bridge,
-                           !net->second.flag("com.docker.network.bridge.enable_icc", true)});
+      out.ports.push_back({row.host_interface, net->second.row.bridge, net->second.isolates_containers()});
     }
   }
   return out;

@@ -220,7 +220,7 @@ std::vector<PublishRule> Networks::State::publish_rules(const db::EndpointRow& r
     if (rule.container_ip.empty() || rule.container_ip.family() != rule.host_ip.family()) continue;
     rule.container_port = static_cast<std::uint16_t>(port.container_port);
     rule.translate = net.mode(rule.container_ip.family()) != BridgeRules::Mode::routed;
-    if (!net.flag("com.docker.network.bridge.enable_icc", true) && options.relay) rule.relayed_for = net.row.bridge;
+    if (net.isolates_containers() && options.relay) rule.relayed_for = net.row.bridge;
     out.push_back(rule);
   }
   for (const auto& link : row.links) {
@@ -267,7 +267,7 @@ InterfaceSpec Networks::State::interface_spec(const db::EndpointRow& row, const 
   if (row.ipv4_gateway) spec.route4 = default_route(row, Family::v4);
   if (row.ipv6_gateway) spec.route6 = default_route(row, Family::v6);
   spec.mtu = net.mtu(options.mtu);
-  spec.isolated = !net.flag("com.docker.network.bridge.enable_icc", true);
+  spec.isolated = net.isolates_containers();
   if (auto it = settings.driver_opts.find(kSysctlsOption); it != settings.driver_opts.end())
     spec.sysctls = endpoint_sysctls(it->second, row.interface);
   return spec;

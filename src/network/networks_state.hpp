@@ -66,6 +66,8 @@ struct Net {
   /// Where the containers' default routes lead: the same, unless another was configured.
   IpAddress route(Family family) const;
   bool isolated(Family family) const;
+  /// Its containers reach each other through the host only, where a link allows it.
+  bool isolates_containers() const { return !flag("com.docker.network.bridge.enable_icc", true); }
   Cidr with_length(const IpAddress& address) const;
   unsigned mtu(unsigned fallback) const;
   BridgeRules::Mode mode(Family family) const;

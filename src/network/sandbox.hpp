@@ -55,8 +55,9 @@ void set_gateways(const sys::Path& path, const DefaultRoute& v4, const DefaultRo
 /// own time, with the namespace (removing a veth pair directly costs 15 ms, performance.md §1).
 void remove_sandbox(sys::NetlinkSocket& host, const sys::Path& path, const std::vector<std::string>& outer_names);
 
-/// Tells the neighbours on a bridge that an address now belongs to this MAC. Closing such a socket costs the kernel a
-/// grace period (16 ms), so there is one for all announcements.
+/// Tells the neighbours on a bridge that an address now belongs to this MAC. Not for isolated ports: they reach each
+/// other through the host, and one that learns its neighbour's own MAC sends where the bridge forwards nothing.
+/// Closing such a socket costs the kernel a grace period (16 ms), so there is one for all announcements.
 class Announcer {
  public:
   Announcer();
