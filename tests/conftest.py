@@ -20,7 +20,7 @@ from harness.terminal import Terminal
 
 _numbers = itertools.count(1)
 _scratch = None
-_TEST_TIMEOUT = 90
+_TEST_TIMEOUT = 240
 
 
 def pytest_addoption(parser):

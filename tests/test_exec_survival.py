@@ -12,6 +12,7 @@ import pytest
 import test_exec as execs
 import test_exec_native as native
 import test_health as health
+from harness import memory
 from harness.api import text_of
 
 pytestmark = pytest.mark.gantry_only
@@ -46,18 +47,12 @@ def test_execs_leave_no_memory_behind(fresh):
     api = engine.api()
     container = api.run(execs.SLEEP)
 
-    def resident():
-        with open(f"/proc/{engine.process.pid}/smaps_rollup") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("Pss_Anon:"))
-
     def burst(count):
         with ThreadPoolExecutor(4) as pool:
             assert set(pool.map(lambda _: execs.output(api, container, ["true"])[1], range(count))) == {0}
 
     burst(50)
-    before = resident()
-    burst(150)
-    assert resident() - before < 1500  # KiB: a record each, for five minutes
+    memory.assert_bounded([engine.process.pid], lambda: burst(50), [500])  # a record each, for five minutes
 
 
 def test_it_goes_on_after_the_daemon_was_killed(fresh):
@@ -127,15 +122,6 @@ def test_the_shims_own_limit_is_not_the_containers(fresh):
 # What they and their clients leave.
 
 
-def resident(pid):
-    with open(f"/proc/{pid}/smaps_rollup") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("Pss_Anon:"))
-
-
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
 @pytest.mark.slow
 def test_they_leave_no_memory_in_the_daemon_or_the_shim(fresh):
     engine = fresh()
@@ -147,14 +133,12 @@ def test_they_leave_no_memory_in_the_daemon_or_the_shim(fresh):
         for _ in range(count):
             assert execs.output(api, container, ["true"])[1] == 0
 
-    burst(300)
-    before = [(resident(pid), descriptors(pid)) for pid in pids]
-    burst(int(os.environ.get("GANTRY_EXECS", "2000")))
-    after = [(resident(pid), descriptors(pid)) for pid in pids]
-    print(before, after)
     # A record each is kept for five minutes; the newest 128 also by the shim.
-    assert after[0][0] - before[0][0] < 2000 and after[1][0] - before[1][0] < 100
-    assert all(now <= then + 2 for (_, now), (_, then) in zip(after, before))
+    idle = [memory.descriptors(pid) for pid in pids]
+    burst(300)
+    count = int(os.environ.get("GANTRY_EXECS", "300"))
+    memory.assert_bounded(pids, lambda: burst(count), [count, 50])
+    memory.assert_descriptors(pids, idle)
 
 
 @pytest.mark.slow
@@ -174,20 +158,14 @@ def test_clients_that_vanish_leave_nothing(fresh):
         for stream in streams:
             stream.close()
 
-    def settled(wanted):
-        deadline = time.monotonic() + 30
-        while [descriptors(pid) for pid in pids] != wanted and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return [descriptors(pid) for pid in pids]
+    idle = [memory.descriptors(pid) for pid in pids]
 
-    idle = [descriptors(pid) for pid in pids]
-    crowd(200)  # the first crowd makes lanes' threads and pools
-    assert settled(idle) == idle
-    before = [resident(pid) for pid in pids]
-    crowd(200)
-    assert settled(idle) == idle
-    grown = [now - then for now, then in zip((resident(pid) for pid in pids), before)]
-    assert grown[0] < 2000 and grown[1] < 200, grown
+    def round():
+        crowd(200)
+        memory.assert_descriptors(pids, idle)
+
+    round()  # the first crowd makes lanes' threads and pools
+    memory.assert_bounded(pids, round, [200, 50])
 
 
 def test_a_runtime_that_is_not_known_makes_its_execs_itself(fresh, scratch):
