@@ -23,17 +23,17 @@ struct CopyRequest {
   std::string destination;  // absolute in the destination tree; a "/" at the end is significant
   std::optional<Owner> owner;
   ModeChange mode;
-  bool follow_symlink = false;         // the source's last component, and each match of a wildcard
-  bool directory_contents = false;     // a directory's entries are copied instead of itself
-  bool unpack = false;                 // an archive, told by its content, is unpacked
-  bool create_destination = false;     // missing parents are made
-  bool wildcards = false;              // the source is a pattern
+  bool follow_symlink = false;      // the source's last component, and each match of a wildcard
+  bool directory_contents = false;  // a directory's entries are copied instead of itself
+  bool unpack = false;              // an archive, told by its content, is unpacked
+  bool create_destination = false;  // missing parents are made
+  bool wildcards = false;           // the source is a pattern
   bool allow_empty_wildcard = false;
-  bool always_replace = false;         // what is in the way goes, also a directory for a file and the other way round
+  bool always_replace = false;  // what is in the way goes, also a directory for a file and the other way round
   std::optional<std::int64_t> timestamp;  // nanoseconds since 1970, for everything copied; else the source's times
-  std::vector<std::string> include;    // patterns relative to the source
+  std::vector<std::string> include;       // patterns relative to the source
   std::vector<std::string> exclude;
-  std::vector<std::string> required;   // paths or patterns below the source of which each must match something
+  std::vector<std::string> required;  // paths or patterns below the source of which each must match something
 };
 
 /// Copies from the tree open as `source_root` into the one open as `destination_root`. Nothing outside of the two is

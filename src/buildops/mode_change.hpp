@@ -26,11 +26,11 @@ class ModeChange {
 
  private:
   struct Clause {
-    mode_t who = 0;         // of 04700, 02070, 00007 and 01000
-    char operation = '=';   // '+', '-' or '='
-    mode_t permissions = 0; // for all of u, g and o at once
+    mode_t who = 0;          // of 04700, 02070, 00007 and 01000
+    char operation = '=';    // '+', '-' or '='
+    mode_t permissions = 0;  // for all of u, g and o at once
     bool conditional_execute = false;
-    char copy_from = 0;     // 'u', 'g' or 'o': their present bits instead
+    char copy_from = 0;  // 'u', 'g' or 'o': their present bits instead
   };
   static std::optional<std::vector<Clause>> parse_clauses(std::string_view text);
   std::optional<mode_t> bits_;

@@ -1,17 +1,15 @@
-#include <algorithm>
 #include <cerrno>
 #include <map>
 #include <utility>
 
 #include <fcntl.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <fmt/format.h>
 
 #include "base/error.hpp"
+#include "storage/file_content.hpp"
 #include "storage/root_access.hpp"
 #include "storage/tar_reader.hpp"
 #include "storage/tree.hpp"
@@ -19,46 +17,6 @@
 
 namespace gantry::storage {
 namespace {
-
-/// Copies the bytes from `at` up to `end`; in the kernel where it can. Returns how far it came.
-std::uint64_t copy_range(int from, int to, std::uint64_t at, std::uint64_t end) {
-  std::vector<char> buffer;
-  while (at < end) {
-    auto source = static_cast<off_t>(at);
-    auto target = static_cast<off_t>(at);
-    ssize_t count = -1;
-    if (buffer.empty()) count = ::copy_file_range(from, &source, to, &target, end - at, 0);
-    if (count < 0 && errno != EINTR) {
-      // EXDEV, EINVAL, EOPNOTSUPP …: these file systems cannot; a real failure shows again here.
-      buffer.resize(256 << 10);
-      count = ::pread(from, buffer.data(), std::min<std::uint64_t>(buffer.size(), end - at), source);
-      if (count < 0) throw Error::from_errno(errno, "read");
-      for (ssize_t done = 0; done < count;) {
-        const ssize_t put = ::pwrite(to, buffer.data() + done, static_cast<std::size_t>(count - done), target + done);
-        if (put < 0 && errno != EINTR) throw Error::from_errno(errno, "write");
-        done += std::max<ssize_t>(put, 0);
-      }
-    }
-    if (count == 0) break;  // it shrank meanwhile
-    at += static_cast<std::uint64_t>(std::max<ssize_t>(count, 0));
-  }
-  return at;
-}
-
-void copy_content(int from, int to) {
-  if (::ioctl(to, FICLONE, from) == 0) return;
-  const auto size = static_cast<std::uint64_t>(get_stat(from).st_size);
-  for (std::uint64_t at = 0; at < size;) {
-    const off_t data = ::lseek(from, static_cast<off_t>(at), SEEK_DATA);
-    if (data < 0 && errno == ENXIO) break;  // only a hole is left
-    const std::uint64_t begin = data < 0 ? at : static_cast<std::uint64_t>(data);
-    const off_t hole = data < 0 ? -1 : ::lseek(from, data, SEEK_HOLE);
-    const std::uint64_t end = hole < 0 ? size : static_cast<std::uint64_t>(hole);
-    at = copy_range(from, to, begin, end);
-    if (at < end) break;
-  }
-  if (::ftruncate(to, static_cast<off_t>(size)) != 0) throw Error::from_errno(errno, "set size");
-}
 
 Metadata metadata_of(const struct stat& st, std::vector<sys::Xattr> attributes) {
   return {st.st_mode & 07777, st.st_uid, st.st_gid, st.st_mtim, std::move(attributes)};
