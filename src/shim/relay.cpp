@@ -81,15 +81,13 @@ void Relay::State::resume_accepting() {
     if (auto* listener = dynamic_cast<Listener*>(item.get())) watch(listener->socket.get(), EPOLLIN, listener);
 }
 
-void Relay::State::retire(std::unique_ptr<RelayItem> item) {
-  dead.insert(item.get());
-  retired.push_back(std::move(item));
-}
+void Relay::State::retire(std::shared_ptr<void> item) { retired.push_back(std::move(item)); }
 
 void Relay::State::drop(Connection* connection) {
   auto it = connections.find(connection);
   if (it == connections.end()) return;
   unfinished.erase(connection);
+  connection->client.retired = connection->server.retired = true;
   retire(std::move(it->second));
   connections.erase(it);
 }
@@ -98,6 +96,7 @@ void Relay::State::drop(UdpClient* client) {
   client->port.clients.erase(client->key);
   std::unique_ptr<UdpClient> owned = std::move(*client->place);
   udp_clients.erase(owned->place);
+  owned->retired = true;
   retire(std::move(owned));
 }
 
@@ -116,9 +115,8 @@ void Relay::State::wait_and_run() {
   const int count = ::epoll_wait(epoll.get(), events, 64, 0);
   for (int i = 0; i < count; ++i) {
     auto* item = static_cast<RelayItem*>(events[i].data.ptr);
-    if (dead.count(item) == 0) item->ready();
+    if (!item->retired) item->ready(events[i].events);
   }
-  dead.clear();
   retired.clear();
   resume_accepting();
 }
@@ -136,13 +134,13 @@ void Relay::State::Clock::arm(std::chrono::milliseconds delay) {
   armed = true;
 }
 
-void Relay::State::Clock::ready() {
+void Relay::State::Clock::ready(std::uint32_t) {
   std::uint64_t expirations;
   if (::read(timer.get(), &expirations, sizeof expirations) < 0) return;
   armed = false;
   const std::set<Connection*> again = std::exchange(state.unfinished, {});
   for (Connection* connection : again)
-    if (state.dead.count(connection) == 0) connection->carry();
+    if (state.connections.contains(connection)) connection->carry();
   state.expire_udp_clients();
   state.resume_accepting();
   const bool wanted = !state.udp_clients.empty() || state.paused;

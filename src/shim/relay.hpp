@@ -23,9 +23,10 @@ struct RelayPort {
 /// loopback, and IPv6 host addresses of containers without IPv6. Whatever else reaches the sockets is served too, for
 /// example while the firewall is being repaired.
 ///
-/// TCP bytes go through pipes with splice(2) and never enter the process; a side that ends its stream ends only its own
-/// direction. UDP clients have a socket each, for 90 seconds after their last datagram. Connections and clients are
-/// bounded; further connections wait in the kernel's backlog, the longest idle UDP client makes room.
+/// Short TCP messages are read and written, many bytes go through pipes with splice(2) and never enter the process; a
+/// side that ends its stream ends only its own direction. UDP clients have a socket each, for 90 seconds after their
+/// last datagram. Connections and clients are bounded; further connections wait in the kernel's backlog, the longest
+/// idle UDP client makes room.
 ///
 /// Single-threaded. Put fd() into an epoll loop and call on_ready() when it is readable; neither ever blocks.
 class Relay {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -31,7 +32,8 @@ struct SocketAddress {
 /// Something in the relay's epoll set.
 struct RelayItem {
   virtual ~RelayItem() = default;
-  virtual void ready() = 0;
+  virtual void ready(std::uint32_t events) = 0;
+  bool retired = false;  // in this round; nothing may come to it any more
 };
 
 struct Relay::State {
@@ -41,7 +43,7 @@ struct Relay::State {
   struct UdpClient;
   struct Clock;
 
-  static constexpr std::size_t kMaxConnections = 512;  // six descriptors each
+  static constexpr std::size_t kMaxConnections = 512;  // two descriptors each, and four while much flows
   static constexpr std::size_t kMaxUdpClients = 1024;
   static constexpr auto kUdpIdle = std::chrono::seconds(90);
 
@@ -53,8 +55,8 @@ struct Relay::State {
   /// No descriptors or too many connections: accepting goes on when one has ended, or a second later.
   void pause_accepting();
   void resume_accepting();
-  /// The item is destroyed once no event of this round can name it any more.
-  void retire(std::unique_ptr<RelayItem> item);
+  /// Destroyed once no event of this round can name it any more.
+  void retire(std::shared_ptr<void> item);
   void drop(Connection* connection);
   void drop(UdpClient* client);
   void expire_udp_clients();
@@ -67,15 +69,14 @@ struct Relay::State {
   std::vector<sys::Fd> held;
   std::unordered_map<Connection*, std::unique_ptr<Connection>> connections;
   std::list<std::unique_ptr<UdpClient>> udp_clients;  // longest idle first
-  std::vector<std::unique_ptr<RelayItem>> retired;
-  std::set<RelayItem*> dead;         // retired in this round
+  std::vector<std::shared_ptr<void>> retired;
   std::set<Connection*> unfinished;  // had more to carry than their share of this round
 };
 
 /// A timer for idle clients and paused listeners, and the wake-up for unfinished connections.
 struct Relay::State::Clock : RelayItem {
   explicit Clock(State& owner);
-  void ready() override;
+  void ready(std::uint32_t events) override;
   void arm(std::chrono::milliseconds delay);
   State& state;
   sys::Fd timer;
@@ -84,38 +85,61 @@ struct Relay::State::Clock : RelayItem {
 
 struct Relay::State::Listener : RelayItem {
   Listener(State& owner, RelayPort port);
-  void ready() override;
+  void ready(std::uint32_t events) override;
   State& state;
   sys::Fd socket;
   SocketAddress target;
 };
 
-struct Relay::State::Connection : RelayItem {
+/// Two sockets and what is on its way between them. Short messages are read and written, which costs two calls; a
+/// direction with much to carry goes through a pipe instead, so that its bytes never enter the process.
+struct Relay::State::Connection {
   Connection(State& owner, sys::Fd client, const SocketAddress& target);
-  void ready() override;
+  /// Throws Error if the kernel refuses; a target that cannot be reached resets the client.
+  void start(const SocketAddress& target);
   void carry();
 
-  struct Direction {
-    int from = -1;
-    int to = -1;
-    sys::Fd pipe_in, pipe_out;
-    std::size_t buffered = 0;
-    bool ended = false;   // `from` has no more
-    bool closed = false;  // and `to` was told
+  struct Side : RelayItem {
+    explicit Side(Connection& owner) : connection(owner) {}
+    void ready(std::uint32_t events) override;
+    Connection& connection;
+    sys::Fd socket;
   };
-  enum class Progress { idle, more, broken };
-  Progress pump(Direction& way);
+  struct Direction {
+    Side* from = nullptr;
+    Side* to = nullptr;
+    bool readable = false;  // `from` may have more
+    bool writable = false;  // `to` may take more
+    bool ending = false;    // the end of `from`, or an urgent byte, is near
+    bool ended = false;     // `from` has no more
+    bool closed = false;    // and `to` was told
+    bool much = false;      // the next piece goes through the pipe
+    std::string rest;       // was read, and `to` did not take it yet
+    std::size_t piped = 0;  // the same, inside the pipe
+    sys::Fd pipe_in, pipe_out;
+  };
+  enum class Progress { waiting, more, broken };
 
   State& state;
-  sys::Fd client;
-  sys::Fd server;
+  Side client;
+  Side server;
   bool connected = false;
   std::array<Direction, 2> ways;
+
+ private:
+  Progress pump(Direction& way);
+  // One step each; false: the connection is broken.
+  bool take(Direction& way);
+  bool deliver(Direction& way);
+  bool send(Direction& way, std::string_view bytes);
+  bool end(Direction& way);
+  static void expect_much(Direction& way);
+  void reset();
 };
 
 struct Relay::State::UdpPort : RelayItem {
   UdpPort(State& owner, RelayPort port);
-  void ready() override;
+  void ready(std::uint32_t events) override;
   State& state;
   sys::Fd socket;
   SocketAddress target;
@@ -124,7 +148,7 @@ struct Relay::State::UdpPort : RelayItem {
 
 struct Relay::State::UdpClient : RelayItem {
   UdpClient(State& owner, UdpPort& origin, std::string key, const SocketAddress& from, std::string control);
-  void ready() override;
+  void ready(std::uint32_t events) override;
   void touch();
   State& state;
   UdpPort& port;

@@ -148,6 +148,85 @@ TEST(Relay, ClosedTargetResetsTheClient) {
   EXPECT_EQ(errno, ECONNRESET);
 }
 
+/// Sends back whatever comes, in pieces as they come, until the client ends.
+std::thread echo(int listener) {
+  return std::thread([listener] {
+    pollfd wait{listener, POLLIN, 0};
+    ::poll(&wait, 1, 5000);
+    sys::Fd peer(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+    const int one = 1;
+    ::setsockopt(peer.get(), SOL_SOCKET, SO_OOBINLINE, &one, sizeof one);
+    char data[65536];
+    for (ssize_t n; (n = ::recv(peer.get(), data, sizeof data, 0)) > 0;)
+      for (ssize_t sent = 0; sent < n;) {
+        const ssize_t part = ::send(peer.get(), data + sent, static_cast<std::size_t>(n - sent), MSG_NOSIGNAL);
+        if (part < 0) return;
+        sent += part;
+      }
+  });
+}
+
+std::string exchange(int fd, const std::string& message, int flags = 0) {
+  std::thread sending([&] {
+    for (std::size_t sent = 0; sent < message.size();) {
+      const ssize_t n = ::send(fd, message.data() + sent, message.size() - sent, MSG_NOSIGNAL | flags);
+      if (n < 0) return;
+      sent += static_cast<std::size_t>(n);
+    }
+  });
+  std::string out(message.size(), '\0');
+  const ssize_t n = ::recv(fd, out.data(), out.size(), MSG_WAITALL);
+  sending.join();
+  out.resize(n < 0 ? 0 : static_cast<std::size_t>(n));
+  return out;
+}
+
+TEST(Relay, CarriesMessagesOfAllSizesInTurn) {
+  std::uint16_t target = 0, published = 0;
+  sys::Fd server = bound("127.0.0.1", SOCK_STREAM, target);
+  sys::Fd listener = bound("127.0.0.1", SOCK_STREAM, published);
+  Running relay(one(port("tcp", std::move(listener), target)));
+  std::thread serving = echo(server.get());
+  sys::Fd client = connected("127.0.0.1", published, SOCK_STREAM);
+  for (const std::size_t size : {1u, 100u, 16383u, 16384u, 16385u, 5u, 32768u, 1u << 20, 7u, 4096u, 3u << 20, 1u}) {
+    std::string message(size, 'a');
+    for (std::size_t i = 0; i < size; ++i) message[i] = static_cast<char>('a' + (i * 7 + size) % 23);
+    EXPECT_EQ(exchange(client.get(), message) == message, true) << size;
+  }
+  client.reset();
+  serving.join();
+}
+
+TEST(Relay, AnUrgentByteStopsNothing) {
+  std::uint16_t target = 0, published = 0;
+  sys::Fd server = bound("127.0.0.1", SOCK_STREAM, target);
+  sys::Fd listener = bound("127.0.0.1", SOCK_STREAM, published);
+  Running relay(one(port("tcp", std::move(listener), target)));
+  std::thread serving = echo(server.get());
+  sys::Fd client = connected("127.0.0.1", published, SOCK_STREAM);
+  const std::string much(1 << 20, 'm');
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(exchange(client.get(), "abc", MSG_OOB), "abc");
+    EXPECT_EQ(exchange(client.get(), much) == much, true);
+    EXPECT_EQ(exchange(client.get(), much, MSG_OOB) == much, true);
+    EXPECT_EQ(exchange(client.get(), "def"), "def");
+  }
+  client.reset();
+  serving.join();
+}
+
+TEST(Relay, ATargetWithoutARouteResetsTheClient) {
+  std::uint16_t published = 0;
+  sys::Fd listener = bound("127.0.0.1", SOCK_STREAM, published);
+  RelayPort unreachable = port("tcp", std::move(listener), 80);
+  unreachable.target_ip = "255.255.255.255";  // connect(2) fails at once
+  Running relay(one(std::move(unreachable)));
+  sys::Fd client = connected("127.0.0.1", published, SOCK_STREAM);
+  char byte;
+  EXPECT_EQ(::recv(client.get(), &byte, 1, 0), -1);
+  EXPECT_EQ(errno, ECONNRESET);
+}
+
 TEST(Relay, ServesTwoHundredConnectionsAtOnceAndKeepsNone) {
   std::uint16_t target = 0, published = 0;
   sys::Fd server = bound("127.0.0.1", SOCK_STREAM, target);

@@ -57,7 +57,7 @@ Relay::State::UdpPort::UdpPort(State& owner, RelayPort port)
   else ::setsockopt(socket.get(), IPPROTO_IP, IP_PKTINFO, &one, sizeof one);
 }
 
-void Relay::State::UdpPort::ready() {
+void Relay::State::UdpPort::ready(std::uint32_t) {
   for (int i = 0; i < kDatagramsPerRound; ++i) {
     SocketAddress from;
     alignas(cmsghdr) char control[256];
@@ -110,7 +110,7 @@ void Relay::State::UdpClient::touch() {
   state.udp_clients.splice(state.udp_clients.end(), state.udp_clients, place);
 }
 
-void Relay::State::UdpClient::ready() {
+void Relay::State::UdpClient::ready(std::uint32_t) {
   for (int i = 0; i < kDatagramsPerRound; ++i) {
     const ssize_t size = ::recv(server.get(), buffer(), kLargestDatagram, MSG_DONTWAIT);
     if (size < 0) {
