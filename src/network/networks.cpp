@@ -65,6 +65,15 @@ bool Net::isolated(Family family) const {
          "isolated";
 }
 
+unsigned Net::announcements() const {
+  if (isolates_containers()) return 0;
+  return static_cast<unsigned>(parse_int(option("com.docker.network.advertise_addr_nmsgs")).value_or(3));
+}
+
+std::chrono::milliseconds Net::announce_every() const {
+  return std::chrono::milliseconds(parse_int(option("com.docker.network.advertise_addr_ms")).value_or(1000));
+}
+
 Cidr Net::with_length(const IpAddress& address) const {
   const AddressRange* one = address.empty() ? nullptr : range(address.family());
   return one == nullptr ? Cidr{} : Cidr{address, one->subnet().length};

@@ -26,11 +26,36 @@ std::vector<std::string> outer_names(const std::vector<db::EndpointRow>& rows) {
 
 }  // namespace
 
-// Neighbours ignore a change to an entry that is younger than a second (locktime in arp(7)), hence the second time.
-Task<void> Networks::State::announce_again(std::string bridge, IpAddress address, MacAddress mac) {
-  boost::asio::steady_timer timer(loop, std::chrono::milliseconds(1200));
-  co_await timer.async_wait(boost::asio::use_awaitable);
-  co_await lanes.net.run([to = kernel, bridge, address, mac] { to->announcer.announce(bridge, address, mac); });
+void Networks::State::announce(const std::string& container_id, const db::EndpointRow& row) {
+  if (watchers) watchers->spawn("network.announce", announce_again(container_id, row));
+}
+
+// Through a bridge the first time was when the interface came up; what could be lost then is said again.
+Task<void> Networks::State::announce_again(std::string container_id, db::EndpointRow row) {
+  const auto net = networks.find(row.network_id);
+  if (net == networks.end()) co_return;
+  const std::string bridge = net->second.is_bridge() ? net->second.row.bridge : "";
+  if (bridge.empty() && net->second.row.driver != "macvlan") co_return;  // the others share their parent's MAC address
+  const unsigned times = net->second.announcements();
+  const auto every = net->second.announce_every();
+  const AddressOwner owner{MacAddress::find(row.mac).value_or(MacAddress{}),
+                           IpAddress::find(row.address).value_or(IpAddress()),
+                           IpAddress::find(row.address6).value_or(IpAddress())};
+  const sys::Path path = options.netns_directory / container_id;
+  for (unsigned n = bridge.empty() ? 0 : 1; n < times; ++n) {
+    if (n > 0) {
+      boost::asio::steady_timer timer(loop, every);
+      co_await timer.async_wait(boost::asio::use_awaitable);
+    }
+    // The address may have another owner by now.
+    const auto member = members.find(container_id);
+    if (member == members.end() ||
+        std::ranges::none_of(member->second.endpoints, [&](const db::EndpointRow& now) { return now.id == row.id; }))
+      co_return;
+    if (bridge.empty())
+      co_await lanes.quick.run([path, interface = row.interface, owner] { announce_inside(path, interface, owner); });
+    else co_await lanes.net.run([to = kernel, bridge, owner] { to->announcer.announce(bridge, owner); });
+  }
 }
 
 Task<AttachResult> Networks::State::attach(AttachRequest request) {
@@ -125,11 +150,9 @@ Task<AttachResult> Networks::State::attach_own(AttachRequest request) {
     const auto net = networks.find(endpoint.network_id);
     if (net == networks.end()) continue;
     tell("connect", net->second, request.container_id);
-    const auto address = IpAddress::find(endpoint.ip_address);
-    if (watchers && address && !net->second.isolates_containers())
-      watchers->spawn("network.announce",
-                      announce_again(net->second.row.bridge, *address, MacAddress::find(endpoint.mac_address).value()));
   }
+  if (auto it = members.find(request.container_id); it != members.end())
+    for (const auto& row : it->second.endpoints) announce(request.container_id, row);
   co_return std::move(result);
 }
 
@@ -151,13 +174,13 @@ Task<void> Networks::State::build(const Plan& own, Files files, sys::Path user_n
   KernelPtr to = kernel;
   return lanes.net.run([job, path, to, files, user_namespace] {
     write_files(files);
+    for (const auto& interface : job.interfaces) announce_before(to->announcer, interface);
     create_sandbox(to->route, path, job.interfaces, user_namespace);
     FAILPOINT("network.attach.after_sandbox");
     for (const auto& [endpoint, rules] : job.rules) to->firewall.publish(endpoint, rules);
     // Clients that sent before the port was published would stay with the host.
     if (!job.udp_ports.empty()) forget_udp_flows(job.udp_ports);
-    for (const auto& interface : job.interfaces)
-      if (!interface.isolated) to->announcer.announce(interface.bridge, interface.address.address, interface.mac);
+    for (const auto& interface : job.interfaces) announce_after(to->announcer, to->route, interface);
   });
 }
 

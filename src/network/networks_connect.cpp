@@ -102,10 +102,11 @@ Task<void> Networks::State::join_network(Plan one, AttachRequest request) {
     FAILPOINT("network.connect.after_row");
     co_await lanes.net.run(
         [to, path, spec = interface_spec(row, one.settings[0]), lines, directory = request.container_directory] {
+          announce_before(to->announcer, spec);
           add_interface(to->route, path, spec);
           FAILPOINT("network.connect.after_interface");
           change_hosts(directory, lines, {});
-          if (!spec.isolated) to->announcer.announce(spec.bridge, spec.address.address, spec.mac);
+          announce_after(to->announcer, to->route, spec);
         });
   } catch (const Error&) {
     failure = std::current_exception();
@@ -122,6 +123,7 @@ Task<void> Networks::State::join_network(Plan one, AttachRequest request) {
   }
   member->second.endpoints.push_back(row);
   one.keep();
+  announce(request.container_id, row);
   try {
     co_await start_names(row, request, one.settings[0].links);
     FAILPOINT("network.connect.after_names");

@@ -268,6 +268,7 @@ InterfaceSpec Networks::State::interface_spec(const db::EndpointRow& row, const 
   if (row.ipv6_gateway) spec.route6 = default_route(row, Family::v6);
   spec.mtu = net.mtu(options.mtu);
   spec.isolated = net.isolates_containers();
+  spec.announced = net.announcements() > 0;
   if (auto it = settings.driver_opts.find(kSysctlsOption); it != settings.driver_opts.end())
     spec.sysctls = endpoint_sysctls(it->second, row.interface);
   return spec;

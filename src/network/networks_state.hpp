@@ -68,6 +68,9 @@ struct Net {
   bool isolated(Family family) const;
   /// Its containers reach each other through the host only, where a link allows it.
   bool isolates_containers() const { return !flag("com.docker.network.bridge.enable_icc", true); }
+  /// How often neighbours are told of a new owner of an address, and how long after each other.
+  unsigned announcements() const;
+  std::chrono::milliseconds announce_every() const;
   Cidr with_length(const IpAddress& address) const;
   unsigned mtu(unsigned fallback) const;
   BridgeRules::Mode mode(Family family) const;
@@ -103,7 +106,8 @@ struct Networks::State {
   Task<AttachResult> attach(AttachRequest request);
   Task<void> detach(std::string container_id);
   Task<AttachResult> attach_own(AttachRequest request);
-  Task<void> announce_again(std::string bridge, IpAddress address, MacAddress mac);
+  void announce(const std::string& container_id, const db::EndpointRow& row);
+  Task<void> announce_again(std::string container_id, db::EndpointRow row);
   Task<AttachResult> attach_host(AttachRequest request);
   Task<AttachResult> attach_joined(AttachRequest request, std::string donor);
   Task<void> build(const Plan& plan, Files files, sys::Path user_namespace);

@@ -131,6 +131,8 @@ void build_interface(sys::NetlinkSocket& host, sys::NetlinkSocket& inside, int n
   sys::wait_for_carrier(host, spec.bridge);
 }
 
+AddressOwner owner_of(const InterfaceSpec& spec) { return {spec.mac, spec.address.address, spec.address6.address}; }
+
 void loopback_up(sys::NetlinkSocket& inside) {
   sys::NetlinkBatch batch;
   sys::add_link_change(batch, {.name = "lo", .up = true});
@@ -138,6 +140,15 @@ void loopback_up(sys::NetlinkSocket& inside) {
 }
 
 }  // namespace
+
+void announce_before(Announcer& announcer, const InterfaceSpec& interface) {
+  if (interface.announced) announcer.announce_v6(interface.bridge, owner_of(interface));
+}
+
+void announce_after(Announcer& announcer, sys::NetlinkSocket& host, const InterfaceSpec& interface) {
+  if (interface.announced) announcer.announce(interface.bridge, owner_of(interface));
+  tell_host(host, interface.bridge, owner_of(interface));
+}
 
 void create_sandbox(sys::NetlinkSocket& host, const sys::Path& path, const std::vector<InterfaceSpec>& interfaces,
                     const sys::Path& user_namespace) {
@@ -205,38 +216,6 @@ void remove_sandbox(sys::NetlinkSocket& host, const sys::Path& path, const std::
     host.send(std::move(batch));
   }
   sys::remove_netns(path);
-}
-
-// Protocol 0: it receives nothing.
-Announcer::Announcer() : fd_(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0)) {}
-
-void Announcer::announce(const std::string& bridge, const IpAddress& address, const MacAddress& mac) {
-  if (address.empty() || address.is_v6()) return;
-  const unsigned index = ::if_nametoindex(bridge.c_str());
-  if (!fd_ || index == 0) return;
-  struct __attribute__((packed)) Frame {
-    ether_header ethernet;
-    ether_arp arp;
-  } frame{};
-  std::memset(frame.ethernet.ether_dhost, 0xff, ETH_ALEN);
-  std::memcpy(frame.ethernet.ether_shost, mac.bytes.data(), ETH_ALEN);
-  frame.ethernet.ether_type = htons(ETH_P_ARP);
-  frame.arp.ea_hdr.ar_hrd = htons(ARPHRD_ETHER);
-  frame.arp.ea_hdr.ar_pro = htons(ETH_P_IP);
-  frame.arp.ea_hdr.ar_hln = ETH_ALEN;
-  frame.arp.ea_hdr.ar_pln = 4;
-  frame.arp.ea_hdr.ar_op = htons(ARPOP_REQUEST);
-  std::memcpy(frame.arp.arp_sha, mac.bytes.data(), ETH_ALEN);
-  std::memcpy(frame.arp.arp_spa, address.bytes().data(), 4);
-  std::memcpy(frame.arp.arp_tpa, address.bytes().data(), 4);
-  sockaddr_ll to{};
-  to.sll_family = AF_PACKET;
-  to.sll_ifindex = static_cast<int>(index);
-  to.sll_halen = ETH_ALEN;
-  std::memset(to.sll_addr, 0xff, ETH_ALEN);
-  // A lost announcement only means that a neighbour asks again by itself, a little later.
-  [[maybe_unused]] const ssize_t sent =
-      ::sendto(fd_.get(), &frame, sizeof frame, 0, reinterpret_cast<sockaddr*>(&to), sizeof to);
 }
 
 }  // namespace gantry::network

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "network/address.hpp"
+#include "network/announcer.hpp"
 #include "network/network_options.hpp"
 #include "sys/file.hpp"
 #include "sys/netlink.hpp"
@@ -35,8 +36,13 @@ struct InterfaceSpec {
   DefaultRoute route6;
   unsigned mtu = 0;
   bool isolated = false;                                     // may not talk to the bridge's other isolated ports
+  bool announced = true;                                     // the bridge's other ports are told of its addresses
   std::vector<std::pair<std::string, std::string>> sysctls;  // path below /proc/sys and value
 };
+
+/// What has to be said on its bridge before and after the interface has come up (announcer.hpp).
+void announce_before(Announcer& announcer, const InterfaceSpec& interface);
+void announce_after(Announcer& announcer, sys::NetlinkSocket& host, const InterfaceSpec& interface);
 
 /// Makes the namespace on `path` with a loopback interface and these interfaces. On failure nothing is left.
 /// `user_namespace`: whose it is; empty: the host's.
@@ -54,17 +60,5 @@ void set_gateways(const sys::Path& path, const DefaultRoute& v4, const DefaultRo
 /// Ends the sandbox. Its interfaces are cut off from their bridges at once; the kernel removes them afterwards, in its
 /// own time, with the namespace (removing a veth pair directly costs 15 ms, performance.md §1).
 void remove_sandbox(sys::NetlinkSocket& host, const sys::Path& path, const std::vector<std::string>& outer_names);
-
-/// Tells the neighbours on a bridge that an address now belongs to this MAC. Not for isolated ports: they reach each
-/// other through the host, and one that learns its neighbour's own MAC sends where the bridge forwards nothing.
-/// Closing such a socket costs the kernel a grace period (16 ms), so there is one for all announcements.
-class Announcer {
- public:
-  Announcer();
-  void announce(const std::string& bridge, const IpAddress& address, const MacAddress& mac);
-
- private:
-  sys::Fd fd_;  // empty where the kernel has no packet sockets: neighbours then find out by themselves, later
-};
 
 }  // namespace gantry::network
