@@ -21,7 +21,7 @@ def test_the_engine_stops_and_crashes_in_the_middle_of_transfers(fresh):
         readers = [silent_reader(engine, container, "/big") for _ in range(3)]
         begin = time.monotonic()
         end()
-        assert time.monotonic() - begin < 15
+        assert time.monotonic() - begin < 60
         for reader in readers:
             reader.close()
         engine.start()

@@ -6,6 +6,7 @@ import threading
 import pytest
 import websocket
 
+from harness import memory
 from harness.api import read_frame, text_of
 
 STREAMS = {"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1}
@@ -13,10 +14,10 @@ STREAMS = {"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1}
 
 def web_socket(api, container, version="1.41", **query):
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    stream.settimeout(30)
+    stream.settimeout(60)
     stream.connect(api.socket_path)
     url = "ws://localhost" + api.at(version).url(f"/containers/{container}/attach/ws", query or {"stream": 1})
-    return websocket.create_connection(url, socket=stream, timeout=30)
+    return websocket.create_connection(url, socket=stream, timeout=60)
 
 
 def test_a_web_socket_carries_both_ways(api):
@@ -100,7 +101,7 @@ def test_who_does_not_read_is_in_nobodys_way(api):
     api.start(container)
     frames = eager.frames()
     assert len(text_of(frames, 1)) == (30 << 20) + 1 and text_of(frames, 2) == b"done\n"
-    assert api.wait(container, timeout=30) == 0
+    assert api.wait(container) == 0
     lazy.close()
     eager.close()
 
@@ -205,12 +206,7 @@ def test_a_paused_container_says_so(api):
 def test_clients_that_vanish_leave_nothing(api, engine):
     container = api.run(["sh", "-c", "while :; do echo x; sleep 0.01; done"])
     api.wait_for_log(container, "x")
-
-    def descriptors():
-        import os
-        return len(os.listdir(f"/proc/{engine.process.pid}/fd"))
-
-    before = descriptors()
+    before = memory.descriptors(engine.process.pid)
 
     def come_and_go():
         for _ in range(10):
@@ -228,9 +224,4 @@ def test_clients_that_vanish_leave_nothing(api, engine):
     for thread in threads:
         thread.join()
     # The engine sees a closed connection when the kernel tells it, which is soon but not now.
-    for _ in range(200):
-        if descriptors() <= before + 2:
-            break
-        api.get("/_ping")
-        threading.Event().wait(0.02)
-    assert descriptors() <= before + 2
+    memory.assert_descriptors([engine.process.pid], [before + 2])

@@ -212,7 +212,7 @@ def ask(engine, container, request):
     for key, value in container.items():
         path = path.replace("{" + key + "}", value)
         query = {k: v.replace("{" + key + "}", value) if isinstance(v, str) else v for k, v in query.items()}
-    reply = engine.api().request(method, path, query, timeout=10, **options)
+    reply = engine.api().request(method, path, query, timeout=60, **options)
     text = reply.body.decode(errors="replace")
     if reply.status < 400:
         return [reply.status, ""]

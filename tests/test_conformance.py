@@ -98,7 +98,7 @@ def test_a_newer_client_does_what_the_older_does(engine, clean, scratch):
     """Docker's client 26.1, which negotiates a newer version and reads newer shapes."""
     def docker(*args, code=0):
         result = subprocess.run([clients.newer_docker(), *args], env=engine.client_env(), capture_output=True, text=True,
-                                timeout=60, input="")
+                                timeout=120, input="")
         assert result.returncode == code, f"{args}: {result.returncode} {result.stderr}"
         return result.stdout
 

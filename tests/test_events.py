@@ -99,7 +99,7 @@ def test_until_in_the_future_ends_the_stream(api):
     stream = EventStream(api, {}, until=f"{time.time() + 1:.3f}")
     started = time.monotonic()
     stream.response.read()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     stream.close()
 
 

@@ -35,7 +35,7 @@ def output(api, container, cmd, **options):
     return text.decode(), inspect(api, exec_id)["ExitCode"]
 
 
-def ended(api, exec_id, timeout=20):
+def ended(api, exec_id, timeout=60):
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if (seen := inspect(api, exec_id))["ExitCode"] is not None and not seen["Running"]:
@@ -226,7 +226,7 @@ def test_a_child_that_keeps_the_output_does_not_keep_the_client(api):
     began = time.monotonic()
     text, code = output(api, container, "sleep 100 & echo left; exit 4")
     assert (text, code) == ("left\n", 4)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
 
 
 # Terminals.

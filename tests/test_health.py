@@ -8,7 +8,7 @@ MS = 1_000_000
 SECOND = 1_000_000_000
 
 
-def check(test, interval=200 * MS, timeout=5 * SECOND, **more):
+def check(test, interval=200 * MS, timeout=60 * SECOND, **more):
     return {"Test": ["CMD-SHELL", test] if isinstance(test, str) else test, "Interval": interval, "Timeout": timeout, **more}
 
 
@@ -16,7 +16,7 @@ def health(api, container):
     return api.state(container).get("Health")
 
 
-def until(api, container, wanted, timeout=30):
+def until(api, container, wanted, timeout=60):
     """Waits for a status, or for what a function says of the health."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -32,10 +32,11 @@ def listed(api, container, **query):
 
 
 def test_it_starts_and_becomes_healthy(api):
-    container = api.run("sleep 1; touch /tmp/up; sleep 1000", Healthcheck=check("test -e /tmp/up && echo fine"))
+    container = api.run(["sleep", "1000"], Healthcheck=check("test -e /tmp/up && echo fine", StartPeriod=3600 * SECOND))
     seen = health(api, container)
     assert (seen["Status"], seen["FailingStreak"]) == ("starting", 0)
     assert "(health: starting)" in listed(api, container)["Status"]
+    touch(api, container, "/tmp/up")
     seen = until(api, container, "healthy")
     assert seen["FailingStreak"] == 0
     last = seen["Log"][-1]
@@ -67,7 +68,7 @@ def test_events_tell_the_changes_only(api):
         api.start(container)
         first = events.until("health_status")
         assert first["Action"] == "health_status: healthy"
-        api.ok("POST", f"/exec/{make_bad(api, container)}/start", body={"Detach": True})
+        touch(api, container, "/tmp/bad")
         assert events.until("health_status")["Action"] == "health_status: unhealthy"
     probes = [action for action in events.actions() if "/tmp/bad" in action and "test" in action]
     assert "exec_create: /bin/sh -c test ! -e /tmp/bad" in probes
@@ -76,15 +77,17 @@ def test_events_tell_the_changes_only(api):
     assert [a for a in events.actions() if a.startswith("health_status")] == ["health_status: healthy", "health_status: unhealthy"]
 
 
-def make_bad(api, container):
-    return api.ok("POST", f"/containers/{container}/exec", body={"Cmd": ["touch", "/tmp/bad"]}).json()["Id"]
+def touch(api, container, path):
+    made = api.ok("POST", f"/containers/{container}/exec", body={"Cmd": ["touch", path]}).json()["Id"]
+    api.ok("POST", f"/exec/{made}/start", body={"Detach": True})
 
 
 def test_failures_in_the_start_period_do_not_count(api):
-    container = api.run(["sleep", "1000"], Healthcheck=check("exit 1", Retries=1, StartPeriod=3 * SECOND, interval=100 * MS))
-    seen = until(api, container, lambda h: len(h["Log"]) >= 4)
+    long, short = (api.run(["sleep", "1000"], Healthcheck=check("exit 1", Retries=1, StartPeriod=period * SECOND, interval=100 * MS))
+                   for period in (3600, 1))
+    seen = until(api, long, lambda h: len(h["Log"]) >= 4)
     assert (seen["Status"], seen["FailingStreak"]) == ("starting", 0)
-    until(api, container, "unhealthy")
+    until(api, short, "unhealthy")
 
 
 def test_the_log_keeps_five_results(api):
@@ -115,10 +118,10 @@ def test_a_check_that_takes_too_long_is_killed(api):
 @pytest.mark.gantry_only
 def test_the_whole_tree_of_a_late_check_is_killed(api):
     command = "echo begun; sleep 4321 & setsid sleep 4322 & (sleep 4323 &) ; sleep 4324"
-    container = api.run(["sleep", "1000"], Healthcheck=check(command, timeout=SECOND, interval=60 * SECOND, StartInterval=100 * MS,
-                                                             StartPeriod=2 * SECOND, Retries=1))
-    seen = until(api.at("1.44"), container, lambda h: h["Log"], timeout=90)
-    assert seen["Log"][0]["Output"] == "Health check exceeded timeout (1s): begun\n"
+    container = api.run(["sleep", "1000"], Healthcheck=check(command, timeout=3 * SECOND, interval=600 * SECOND,
+                                                             StartInterval=100 * MS, StartPeriod=2 * SECOND, Retries=1))
+    seen = until(api.at("1.44"), container, lambda h: h["Log"])
+    assert seen["Log"][0]["Output"] == "Health check exceeded timeout (3s): begun\n"
     top = api.ok("GET", f"/containers/{container}/top", {"ps_args": "-o pid,stat,args"}).json()["Processes"]
     alive = [row for row in top if "432" in row[2] and not row[1].startswith("Z")]
     assert not alive, alive
@@ -141,7 +144,7 @@ def test_pausing_suspends_it(api):
     container = api.run(["sleep", "1000"], Healthcheck=check("true", interval=100 * MS))
     until(api, container, "healthy")
     api.ok("POST", f"/containers/{container}/pause")
-    time.sleep(0.5)
+    time.sleep(1.5)
     before = health(api, container)["Log"]
     time.sleep(0.6)
     assert health(api, container)["Log"] == before
@@ -150,18 +153,21 @@ def test_pausing_suspends_it(api):
 
 
 def test_a_restart_begins_anew(api):
-    container = api.run("test -e /tmp/second && sleep 1000; touch /tmp/second; sleep 1000",
-                        Healthcheck=check("true", interval=700 * MS))
+    container = api.run(["sleep", "1000"], host={"Tmpfs": {"/mnt": ""}},
+                        Healthcheck=check("test -e /mnt/up", StartPeriod=3600 * SECOND))
+    touch(api, container, "/mnt/up")
     until(api, container, "healthy")
     api.ok("POST", f"/containers/{container}/restart", {"t": 0})
     assert (health(api, container)["Status"], health(api, container)["FailingStreak"]) == ("starting", 0)
+    touch(api, container, "/mnt/up")
     until(api, container, "healthy")
 
 
 def test_a_container_that_has_ended_is_not_healthy(api):
-    container = api.run("sleep 1.5", Healthcheck=check("true", interval=100 * MS))
+    container = api.run("until [ -e /tmp/over ]; do sleep 0.1; done", Healthcheck=check("true", interval=100 * MS))
     until(api, container, "healthy")
-    api.wait(container)
+    touch(api, container, "/tmp/over")
+    assert api.wait(container) == 0
     until(api, container, "unhealthy")
     assert listed(api, container)["Status"].startswith("Exited (0)")
 
@@ -190,7 +196,7 @@ def test_the_start_interval_holds_until_it_is_healthy(api):
     newer = api.at("1.44")
     container = newer.run(["sleep", "1000"], Healthcheck=check("true", interval=3600 * SECOND, StartPeriod=3600 * SECOND,
                                                                StartInterval=200 * MS))
-    until(newer, container, "healthy", timeout=10)
+    until(newer, container, "healthy")
 
 
 @pytest.mark.gantry_only

@@ -34,7 +34,7 @@ def layers_of(api, name="busybox:latest"):
 
 
 def skopeo(*arguments):
-    result = subprocess.run(["skopeo", *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    result = subprocess.run(["skopeo", *map(str, arguments)], capture_output=True, text=True, timeout=200)
     assert result.returncode == 0, result.stderr
     return result.stdout
 

@@ -276,8 +276,8 @@ def test_a_dead_syslog_server_does_not_hold_the_container_up(api):
     with api.hijack(f"/containers/{container}/attach", {"stdin": 1, "stream": 1}) as stdin:
         started = time.monotonic()
         stdin.send(b"go\n")
-        assert api.wait(container, timeout=30) == 0
-    assert time.monotonic() - started < 20
+        assert api.wait(container) == 0
+    assert time.monotonic() - started < 60
     assert b"done\n" in api.logs(container, tail=1)
 
 
@@ -291,7 +291,7 @@ def test_a_server_that_does_not_read_holds_up_only_who_blocks(api):
             container = api.run(print_much, host=logging("syslog", syslog_address=f"tcp://{server.address}", mode=mode))
             server.accept()
             if mode == "non-blocking":
-                assert api.wait(container, timeout=20) == 0
+                assert api.wait(container) == 0
             else:
                 with pytest.raises((socket.timeout, TimeoutError)):
                     api.wait(container, timeout=1.5)

@@ -69,7 +69,7 @@ def test_a_thousand_questions(api, inside):
     for n in range(1000):
         name = random.choice(names)
         assert client.ask(name, tcp=n % 10 == 0) == (0, [ips[name]])
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 60
 
 
 def test_a_container_that_ends_is_not_found_any_more(api, inside):

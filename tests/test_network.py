@@ -8,7 +8,7 @@ import pytest
 
 
 def fetch(port, host="127.0.0.1"):
-    connection = http.client.HTTPConnection(host, port, timeout=20)
+    connection = http.client.HTTPConnection(host, port, timeout=60)
     connection.request("GET", "/")
     body = connection.getresponse().read()
     connection.close()
@@ -108,7 +108,7 @@ def test_a_udp_port_answers(api):
         assert server.stdout.readline() == b"bound\n"
         for host in ("127.0.0.1", _gateway(api, container)):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-                client.settimeout(10)
+                client.settimeout(60)
                 client.connect((host, 15000))
                 client.send(b"ping")
                 assert client.recv(100) == b"ping", host
@@ -266,7 +266,7 @@ def test_the_firewall_is_put_back_when_somebody_flushes_it(engine, api):
     assert b"It works" in _eventually(lambda: fetch(port, _gateway(api, container)))
 
 
-def _eventually(call, attempts=50):
+def _eventually(call, attempts=300):
     """Repairs are asynchronous by nature; the connection attempts themselves pace this."""
     import time
 

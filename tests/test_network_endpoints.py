@@ -4,7 +4,7 @@ import http.client
 
 import pytest
 
-from test_network_kinds import inside, inspect, make_ok, run_in, sleeper
+from test_network_kinds import inside, inspect, make_ok, ping, run_in, sleeper
 
 IFNAME, SYSCTLS = "com.docker.network.endpoint.ifname", "com.docker.network.endpoint.sysctls"
 
@@ -15,7 +15,7 @@ def network_of(api, container, network):
 
 def fetch(host, port):
     """What a web server says; the connection is the host's."""
-    connection = http.client.HTTPConnection(host, port, timeout=5)
+    connection = http.client.HTTPConnection(host, port, timeout=60)
     connection.request("GET", "/")
     return connection.getresponse().read().decode()
 
@@ -130,7 +130,7 @@ def test_connected_while_stopped_means_at_the_next_start(api):
     assert set(api.inspect(container)["NetworkSettings"]["Networks"]) == {"bridge", "later"}
     api.start(container)
     assert network_of(api, container, "later")["IPAddress"] == "10.72.0.9"
-    assert run_in(api, "later", "ping -c1 -W2 also")[0] == 0
+    assert run_in(api, "later", ping("also"))[0] == 0
     api.ok("POST", f"/containers/{container}/stop", {"t": 0})
     api.ok("POST", "/networks/later/disconnect", body={"Container": container})
     api.start(container)

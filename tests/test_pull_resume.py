@@ -32,7 +32,7 @@ class Slow:
         request.wfile.write(self.image.layers[0][:HALF])
         request.wfile.flush()
         self.halfway.set()
-        self.go_on.wait(60)
+        self.go_on.wait(120)
         raise ConnectionError
 
     def ranges(self):
@@ -56,7 +56,7 @@ def begin_pull(engine, slow):
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert slow.halfway.wait(30)
+    assert slow.halfway.wait(60)
     return thread
 
 
@@ -66,7 +66,7 @@ def partial(engine):
 
 def await_partial(engine, size):
     """The daemon has written what the registry has sent."""
-    for _ in range(3000):
+    for _ in range(6000):
         if partial(engine) == [size]:
             return
         threading.Event().wait(0.01)
@@ -106,7 +106,7 @@ def test_a_pull_that_its_client_gives_up_leaves_nothing(fresh, slow):
     engine = fresh()
     api = engine.api()
     connection, reply = api.open("POST", "/images/create", {"fromImage": slow.name})
-    assert slow.halfway.wait(30)
+    assert slow.halfway.wait(60)
     await_partial(engine, HALF)
     reply.close()
     connection.close()
@@ -115,7 +115,7 @@ def test_a_pull_that_its_client_gives_up_leaves_nothing(fresh, slow):
 
 
 def await_nothing(engine):
-    for _ in range(3000):
+    for _ in range(6000):
         if partial(engine) == [] and not list((engine.data_root / "tmp").iterdir()):
             return
         threading.Event().wait(0.01)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.gantry_only
 def gantryd(engine, *arguments):
     """A command beside the daemon: the same options, then the subcommand."""
     command = [each for each in engine.command() if each != "-D"]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, env=engine.env())
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, env=engine.env())
 
 
 def repair(engine, *arguments):

@@ -53,7 +53,7 @@ def test_piped_input_reaches_the_container(docker):
 
 
 def test_empty_input_ends_the_container(docker):
-    assert docker("run", "--rm", "-i", "busybox", "cat", input="", timeout=30).returncode == 0
+    assert docker("run", "--rm", "-i", "busybox", "cat", input="").returncode == 0
 
 
 def test_input_larger_than_any_buffer_comes_through_whole(docker):
@@ -64,7 +64,7 @@ def test_input_larger_than_any_buffer_comes_through_whole(docker):
 
 def test_a_container_that_stops_reading_does_not_hang_the_client(engine, docker):
     pipeline = subprocess.run("yes | docker run --rm -i busybox head -1", shell=True, env=engine.client_env(),
-                              capture_output=True, timeout=30)
+                              capture_output=True, timeout=120)
     assert pipeline.stdout == b"y\n"
 
 
@@ -98,7 +98,7 @@ def test_a_published_port_answers(api, docker):
     container = docker("run", "-d", "-p", "80", "busybox", "httpd", "-f", "-v", "-p", "80", "-h", "/var/www",
                        check=True).stdout.strip()
     port = int(docker("port", container, "80", check=True).stdout.split("\n")[0].rsplit(":", 1)[1])
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/")
     assert connection.getresponse().read() == b"It works: a container answers.\n"
     connection.close()
@@ -428,5 +428,5 @@ def test_sigterm_to_the_client_is_passed_on(engine, docker, api):
                               stdout=subprocess.PIPE)
     assert client.stdout.readline() == b"up\n"
     client.send_signal(signal.SIGTERM)
-    assert client.wait(30) == 33
+    assert client.wait(60) == 33
     client.stdout.close()

@@ -17,7 +17,7 @@ def sdk(request):
 
 @pytest.fixture
 def client(engine, sdk, clean):
-    client = sdk.DockerClient(base_url=f"unix://{engine.socket}", version="auto", timeout=60)
+    client = sdk.DockerClient(base_url=f"unix://{engine.socket}", version="auto", timeout=120)
     yield client
     client.close()
 
@@ -288,7 +288,7 @@ def test_networks(client, sdk):
     server = idle(client, name="server", network="net")
     other = idle(client)
     network.connect(other, aliases=["nick"], ipv4_address="10.77.0.9")
-    assert server.exec_run("ping -c 1 -w 5 nick").exit_code == 0
+    assert server.exec_run("ping -c 1 -w 30 nick").exit_code == 0
     network.reload()
     assert {container.id for container in network.containers} == {server.id, other.id}
     network.disconnect(other)

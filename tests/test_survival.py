@@ -17,7 +17,7 @@ pytestmark = pytest.mark.gantry_only
 REPO = Path(__file__).resolve().parents[1]
 
 
-def await_end(pid, timeout=30):
+def await_end(pid, timeout=60):
     """Waits for a process that is not our child. One that is gone already has ended."""
     try:
         pidfd = os.pidfd_open(pid)
@@ -123,7 +123,7 @@ def test_published_ports_and_names_go_on_without_the_daemon(fresh):
         stream.send(b"\n")
         api.wait_for_log(client, "got")
     engine.kill()
-    connection = http.client.HTTPConnection("127.0.0.1", 19090, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", 19090, timeout=60)
     connection.request("GET", "/")
     assert b"It works" in connection.getresponse().read()
     connection.close()
@@ -133,7 +133,7 @@ def test_published_ports_and_names_go_on_without_the_daemon(fresh):
     assert api.state(server)["Running"] and api.state(client)["Running"]
 
 
-def _await_growth(path, size, timeout=10):
+def _await_growth(path, size, timeout=60):
     """The kernel tells when the file was written to (inotify through tail)."""
     tail = subprocess.Popen(["tail", "-c", f"+{size + 1}", "-f", path], stdout=subprocess.PIPE)
     try:
@@ -200,7 +200,7 @@ def test_a_lost_shim_is_told_as_an_exit(fresh):
     for pid, command in leaks.processes(engine).items():
         if "gantry-shim" in command:
             os.kill(pid, 9)
-    assert api.wait(container, timeout=30) is not None
+    assert api.wait(container) is not None
     assert api.state(container)["Running"] is False
     assert api.remove(container).status == 204
     assert not leaks.report(engine, leaks.mounts(engine))
@@ -232,7 +232,7 @@ def failpoints():
 
 def scenario(engine):
     """Uses every verb that makes durable or kernel state. Stops where the engine dies."""
-    api = engine.api(timeout=30)
+    api = engine.api()
     api.ok("POST", "/volumes/create", body={"Name": "vol"})
     api.ok("POST", "/networks/create", body={"Name": "net"})
     container = api.create(name="box", Cmd=["sleep", "1000"], ExposedPorts={"80/tcp": {}},
@@ -257,7 +257,7 @@ def scenario(engine):
 
 def wipe_everything(engine):
     """What a user would do after a crash: everything must be removable by its name, and the names usable again."""
-    api = engine.api(timeout=60)
+    api = engine.api()
     for container in api.ok("GET", "/containers/json", {"all": 1}).json():
         reply = api.remove(container["Id"])
         assert reply.status in (204, 404), reply

@@ -49,7 +49,7 @@ class ApiError(AssertionError):
 class Api:
     """`version` is the prefix of every path; None sends none."""
 
-    def __init__(self, socket_path, version="1.41", timeout=60):
+    def __init__(self, socket_path, version="1.41", timeout=120):
         self.socket_path = str(socket_path)
         self.version = version
         self.timeout = timeout
@@ -129,7 +129,7 @@ class Api:
         reply = self.ok("GET", f"/containers/{container}/logs", {"stdout": 1, "stderr": 1, **query})
         return b"".join(payload for _, payload in parse_frames(reply.body))
 
-    def wait_for_log(self, container, text, timeout=30):
+    def wait_for_log(self, container, text, timeout=60):
         """Follows the log until `text` shows up; returns all that was read."""
         wanted = text.encode() if isinstance(text, str) else text
         connection, response = self.open("GET", f"/containers/{container}/logs", {"stdout": 1, "stderr": 1, "follow": 1},
@@ -148,7 +148,7 @@ class Api:
     def events(self, **filters):
         return EventStream(self, filters)
 
-    def hijack(self, path, query=None, body=None, upgrade=True, extra=b"", timeout=30, read_after=0):
+    def hijack(self, path, query=None, body=None, upgrade=True, extra=b"", timeout=60, read_after=0):
         """POSTs and takes the connection over. Returns a Hijacked. `read_after`: seconds before the client reads."""
         data = json.dumps(body).encode() if body is not None else b""
         head = f"POST {self.url(path, query)} HTTP/1.1\r\nHost: localhost\r\n"
@@ -158,7 +158,7 @@ class Api:
         head += f"Content-Type: {kind}\r\nContent-Length: {len(data)}\r\n\r\n"
         return Hijacked(self.socket_path, head.encode() + data + extra, timeout, read_after)
 
-    def raw(self, request, timeout=30):
+    def raw(self, request, timeout=60):
         return Hijacked(self.socket_path, request, timeout)
 
 
@@ -254,7 +254,7 @@ class EventStream:
         self.seen.append(event)
         return event
 
-    def until(self, action, type_="container", timeout=30):
+    def until(self, action, type_="container", timeout=60):
         """Reads up to the first event of that kind; returns it."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:

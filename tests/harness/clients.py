@@ -26,8 +26,8 @@ _NEWER = ("docker-compose", "docker-cli", "python3-docker")
 
 
 def _apt_get(arguments, environment=None, **options):
-    subprocess.run(private_host.outside(["apt-get", "-q", *arguments]), env={**os.environ, **(environment or {})}, check=True,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+    subprocess.run(private_host.outside(["apt-get", "-q", "-o", "Acquire::Retries=5", *arguments]), check=True,
+                   env={**os.environ, **(environment or {})}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
 
 
 def _unpack(name, packages, environment=None):

@@ -31,7 +31,7 @@ def ask(name, kind, tcp):
     packet = struct.pack("!6H", 7, 0x100, 1, 0, 0, 0)
     packet += b"".join(bytes([len(l)]) + l.encode() for l in name.split(".")) + b"\\0" + struct.pack("!2H", kind, 1)
     s = socket.socket(socket.AF_INET, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
-    s.settimeout(10)
+    s.settimeout(20)
     s.connect(("127.0.0.11", 53))
     s.sendall((struct.pack("!H", len(packet)) if tcp else b"") + packet)
     reply = s.recv(65536)

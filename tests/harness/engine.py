@@ -13,8 +13,8 @@ from . import leaks, private_host
 from .api import Api
 
 REPO = Path(__file__).resolve().parents[2]
-_START_TIMEOUT = 60
-_STOP_TIMEOUT = 60
+_START_TIMEOUT = 120
+_STOP_TIMEOUT = 120
 
 
 class EngineFailed(AssertionError):
@@ -127,10 +127,10 @@ class Engine:
 
     # Use.
 
-    def api(self, version="1.41", timeout=60):
+    def api(self, version="1.41", timeout=120):
         return Api(self.socket, version, timeout)
 
-    def docker(self, *args, input=None, timeout=60, check=False, binary=False):
+    def docker(self, *args, input=None, timeout=120, check=False, binary=False):
         """Runs the docker client against this engine."""
         if isinstance(input, str) and not binary:
             input = input.encode()
@@ -193,8 +193,8 @@ def fetch_oracle():
         return program
     packages = Docker.tree.parent / "debs"
     packages.mkdir(parents=True, exist_ok=True)
-    subprocess.run(private_host.outside(["apt-get", "download", "-q", "docker.io", "containerd"]), cwd=packages, check=True,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = ["apt-get", "-o", "Acquire::Retries=5", "download", "-q", "docker.io", "containerd"]
+    subprocess.run(private_host.outside(command), cwd=packages, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for package in packages.glob("*.deb"):
         subprocess.run(["dpkg", "-x", package, Docker.tree], check=True)
     return program

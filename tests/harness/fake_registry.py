@@ -61,7 +61,7 @@ class _Server:
 
             def finish_request(self, request, address):
                 if tls is not None:
-                    request.settimeout(20)
+                    request.settimeout(60)
                     try:
                         request = tls.wrap_socket(request, server_side=True)
                     except OSError:
@@ -168,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
         return True
 
-    def await_client_gone(self, timeout=30):
+    def await_client_gone(self, timeout=60):
         """Whether the client closed its end in that time."""
         self.connection.settimeout(timeout)
         self.close_connection = True
@@ -225,7 +225,7 @@ class Proxy(_Server):
 
 class _ProxyHandler(_Handler):
     def _connect_to(self, authority):
-        return socket.create_connection((self.server.owner.target_ip, int(authority.rsplit(":", 1)[1])), timeout=20)
+        return socket.create_connection((self.server.owner.target_ip, int(authority.rsplit(":", 1)[1])), timeout=60)
 
     def do_CONNECT(self):
         self.server.owner.seen.append(f"CONNECT {self.path}")

@@ -18,8 +18,8 @@ def fetch():
         return
     packages = _TREE.parent / "debs"
     packages.mkdir(parents=True, exist_ok=True)
-    subprocess.run(private_host.outside(["apt-get", "download", "-q", *_PACKAGES]), cwd=packages, check=True,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = ["apt-get", "-o", "Acquire::Retries=5", "download", "-q", *_PACKAGES]
+    subprocess.run(private_host.outside(command), cwd=packages, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for package in packages.glob("*.deb"):
         subprocess.run(["dpkg", "-x", package, _TREE], check=True)
 
@@ -44,7 +44,7 @@ class Containers:
     def _run(self, program, *arguments):
         command = [str(_TREE / "usr/bin" / program), "--root", str(self.directory / "root"), "--runroot",
                    str(self.directory / "run"), "--storage-driver", "vfs", *map(str, arguments)]
-        result = subprocess.run(command, capture_output=True, text=True, env=self.env, timeout=80)
+        result = subprocess.run(command, capture_output=True, text=True, env=self.env, timeout=200)
         assert result.returncode == 0, f"{program} {arguments}: {result.stderr}"
         return result.stdout
 

@@ -67,7 +67,7 @@ def veths():
     return sorted(name for name in private_host.links() if name.startswith(("veth", "gtv")))
 
 
-def _lasting_veths(timeout=10):
+def _lasting_veths(timeout=60):
     """The kernel removes the links of a namespace after its last user has gone, in its own time (cleanup_net), and
     says so on the route socket: what is there after that is left behind."""
     if not veths():
@@ -81,8 +81,15 @@ def _lasting_veths(timeout=10):
     return left
 
 
-def report(engine, idle=()):
-    """What is there although no container runs. `idle` names mounts that an idle engine keeps."""
+def report(engine, idle=(), timeout=30):
+    """What is there, and stays, although no container runs. `idle` names mounts that an idle engine keeps."""
+    deadline = time.monotonic() + timeout
+    while (found := _report(engine, idle)) and time.monotonic() < deadline:
+        time.sleep(0.05)  # a shim ends after its container
+    return found
+
+
+def _report(engine, idle):
     found = []
     # dockerd keeps the host's own network namespace mounted once a container has used it.
     found += [f"mount {at}" for at in mounts(engine) if at not in idle and not at.endswith("/netns/default")]

@@ -37,14 +37,14 @@ class Server:
         self.client = None
         self.buffer = b""
 
-    def accept(self, timeout=20):
+    def accept(self, timeout=60):
         self.socket.settimeout(timeout)
         self.client = self.socket.accept()[0]
         if self._tls:
             self.client = self._tls.wrap_socket(self.client, server_side=True)
         return self.client
 
-    def read(self, timeout=20):
+    def read(self, timeout=60):
         """A datagram, or what came of a stream."""
         source = self.client if self.stream else self.socket
         if self.stream and source is None:
@@ -55,7 +55,7 @@ class Server:
             raise Closed
         return data
 
-    def until(self, wanted, timeout=20):
+    def until(self, wanted, timeout=60):
         """Everything that came up to and with `wanted`."""
         deadline = time.monotonic() + timeout
         while wanted not in self.buffer:
@@ -87,7 +87,7 @@ def certificate(directory, host="127.0.0.1"):
 class Fluentd(Server):
     """Yields (tag, time, record, option) of the forward protocol."""
 
-    def message(self, timeout=20):
+    def message(self, timeout=60):
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -104,7 +104,7 @@ class Fluentd(Server):
 class Gelf(Server):
     """Puts datagrams together and takes them apart."""
 
-    def message(self, timeout=20):
+    def message(self, timeout=60):
         if self.stream:
             data = self.until(b"\0", timeout)
             data, self.buffer = data.split(b"\0", 1)
@@ -132,7 +132,7 @@ class Journal(Server):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         super().__init__("unixgram", path)
 
-    def message(self, timeout=20):
+    def message(self, timeout=60):
         self.socket.settimeout(timeout)
         data, ancillary, _, _ = self.socket.recvmsg(1 << 20, socket.CMSG_SPACE(4))
         for _, _, content in ancillary:

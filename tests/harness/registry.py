@@ -38,7 +38,7 @@ class Registry:
         return self
 
     def _await_listening(self):
-        deadline, log = time.monotonic() + 20, b""
+        deadline, log = time.monotonic() + 60, b""
         pipe = self.process.stderr.fileno()
         while b"listening on" not in log:
             if not select.select([pipe], [], [], max(0, deadline - time.monotonic()))[0]:
@@ -68,7 +68,7 @@ class Registry:
         if self.user:
             token = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
             request.add_header("Authorization", "Basic " + token)
-        with urllib.request.urlopen(request, timeout=20) as reply:
+        with urllib.request.urlopen(request, timeout=60) as reply:
             return json.load(reply)
 
 
@@ -88,7 +88,7 @@ class SilentServer:
         self._socket.listen(16)
         self.host = "127.0.0.1:%d" % self._socket.getsockname()[1]
 
-    def accept(self, timeout=30):
+    def accept(self, timeout=60):
         self._socket.settimeout(timeout)
         return self._socket.accept()[0]
 

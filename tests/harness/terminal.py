@@ -26,7 +26,7 @@ class Terminal:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         os.killpg(self.process.pid, 28)  # SIGWINCH: no controlling terminal delivers it here
 
-    def read_until(self, wanted, timeout=30):
+    def read_until(self, wanted, timeout=60):
         wanted = wanted.encode() if isinstance(wanted, str) else wanted
         deadline = time.monotonic() + timeout
         start = 0
@@ -37,7 +37,7 @@ class Terminal:
         data, self.output = self.output[:end], self.output[end:]
         return data
 
-    def read_to_end(self, timeout=30):
+    def read_to_end(self, timeout=60):
         deadline = time.monotonic() + timeout
         while self._read(deadline):
             pass
@@ -54,7 +54,7 @@ class Terminal:
         self.output += chunk
         return bool(chunk)
 
-    def wait(self, timeout=30):
+    def wait(self, timeout=60):
         return self.process.wait(timeout)
 
     def close(self):
