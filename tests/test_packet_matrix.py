@@ -253,6 +253,29 @@ def test_with_forward_policy_accept(fresh, opened):
             subprocess.run(["sysctl", "-qw", f"net.ipv4.conf.{device}.route_localnet=0"], check=True)
 
 
+@pytest.mark.parametrize("mode", ["nat", "routed"])
+def test_who_has_not_spoken_yet_is_reached_from_elsewhere(fresh, opened, mode):
+    """The first packet of all is a neighbour's: the host has to find out where the container is."""
+    engine = fresh()
+    api = engine.api("1.48")
+    opened.append(Wiped(engine))
+    opened.append(neighbour := Neighbour())
+    api.ok("POST", "/networks/create", body={"Name": "quiet", "EnableIPv6": True, "Options": both(mode), "IPAM": {"Config": [
+        {"Subnet": "172.30.9.0/24"}, {"Subnet": "fd00:30:9::/64"}]}})
+    container = api.run(["sleep", "1000"], ExposedPorts={"80/tcp": {}},
+                        host={"NetworkMode": "quiet", **_publish_one("80/tcp", "8080" if mode == "nat" else "")})
+    opened.append(Server(enter_container(api, container)))
+    opened.append(client := Client(neighbour.enter()))
+    place = api.inspect(container)["NetworkSettings"]["Networks"]["quiet"]
+    targets = [(HOST6, 8080), (HOST, 8080)] if mode == "nat" else [(place["GlobalIPv6Address"], 80), (place["IPAddress"], 80)]
+    for (address, port), seen in zip(targets, (NEIGHBOUR6, NEIGHBOUR)):
+        assert client.ask([("tcp", address, port)], wait=20) == [seen]
+
+
+def _publish_one(port, host_port):
+    return {"PortBindings": {port: [{"HostIp": "", "HostPort": host_port}]}}
+
+
 _POLICY = {"legacy": ("iptables-legacy", "ip6tables-legacy"), "nft": ("iptables-nft", "ip6tables-nft")}
 
 

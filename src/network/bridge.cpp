@@ -43,6 +43,16 @@ std::vector<std::pair<std::string, std::string>> bridge_sysctls(const BridgeSpec
   return out;
 }
 
+/// With a link-local one beside IPv6 addresses. A router asks for a neighbour's MAC address in the name of a packet's
+/// sender if that is the interface's own address, and else of its link-local address (ndisc_solicit() in Linux).
+/// Without one it does not ask at all: whoever comes from elsewhere does not reach a container that has not spoken yet.
+std::vector<Cidr> wanted_addresses(const BridgeSpec& spec) {
+  std::vector<Cidr> out = spec.addresses;
+  const auto is_v6 = [](const Cidr& cidr) { return cidr.address.is_v6(); };
+  if (spec.owned && std::any_of(out.begin(), out.end(), is_v6)) out.push_back({IpAddress::parse("fe80::1"), 64});
+  return out;
+}
+
 int create_bridge(sys::NetlinkSocket& socket, const BridgeSpec& spec) {
   sys::NetlinkBatch batch;
   // Multicast snooping makes each port flood and query; without IPv6 nothing needs it (network.md §10).
@@ -73,7 +83,7 @@ int ensure_bridge(sys::NetlinkSocket& socket, const BridgeSpec& spec, std::vecto
   }
   sys::NetlinkBatch batch;
   const auto present = addresses_of(socket, index);
-  for (const Cidr& address : spec.addresses) {
+  for (const Cidr& address : wanted_addresses(spec)) {
     if (std::find(present.begin(), present.end(), address) != present.end()) continue;
     sys::add_address(batch, index, address.address.bytes(), address.length);
     if (!made) changes.push_back(fmt::format("gave bridge {} its address {}", spec.name, address.str()));

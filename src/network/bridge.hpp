@@ -22,9 +22,9 @@ struct BridgeSpec {
   bool proxy_arp = false;
 };
 
-/// Makes the bridge if it is missing and brings what is there in line: kind, addresses, up. Returns its index;
-/// `changes` gets a sentence for everything that had to be put right. Throws if the name belongs to something that is
-/// no bridge.
+/// Makes the bridge if it is missing and brings what is there in line: kind, addresses (with IPv6 also fe80::1), up.
+/// Returns its index; `changes` gets a sentence for everything that had to be put right. Throws if the name belongs to
+/// something that is no bridge.
 int ensure_bridge(sys::NetlinkSocket& socket, const BridgeSpec& spec, std::vector<std::string>& changes);
 
 /// Removes the bridge if it is there.
