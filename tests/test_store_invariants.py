@@ -160,7 +160,7 @@ def doctor(engine):
     return subprocess.run([*command, "doctor"], capture_output=True, text=True, env=engine.env()).stdout
 
 
-def size_of(engine):
+def files_of(engine):
     own = "state.db"  # and what goes with it
     return sorted(str(each.relative_to(engine.data_root)) for each in engine.data_root.rglob("*")
                   if not each.name.startswith(own) and "init" not in each.parts)
@@ -170,7 +170,7 @@ def size_of(engine):
 def test_the_store_is_whole_after_every_kill(fresh, busybox_tar):
     engine = fresh(start=False)
     engine.start()
-    empty = size_of(engine)
+    empty = files_of(engine)
     with FakeRegistry() as registry:
         from conftest import load
 
@@ -201,5 +201,47 @@ def test_the_store_is_whole_after_every_kill(fresh, busybox_tar):
             api.ok("POST", path, query)
         assert api.ok("GET", "/images/json").json() == []
         settle(engine)
-        assert size_of(engine) == empty
+        left = set(files_of(engine)) - set(empty)
+        assert not left, left
         assert not leaks.report(engine, leaks.mounts(engine)), leaks.report(engine)
+
+
+def rows_of(engine):
+    with sqlite3.connect(f"file:{engine.data_root}/state.db?mode=ro", uri=True) as db:
+        return {table: set(db.execute(f"SELECT * FROM {table}")) for table in (
+            "images", "image_manifests", "image_names", "blobs", "layers")}
+
+
+@pytest.mark.parametrize("verb", ["rm", "prune"])
+def test_a_removal_is_one_transaction(fresh, verb):
+    """Names, images, layers and blobs go at once; the files after that."""
+    engine = fresh()
+    sound = rows_of(engine)
+    for number in range(3):
+        archive = images.archive(["gone:1"], [images.layer({"number": bytes([number])})])
+        engine.api().ok("POST", "/images/load", data=archive, headers={"Content-Type": "application/x-tar"})
+    engine.stop()
+    engine.environment = {"GANTRY_FAILPOINTS": "image.remove.after_rows@2=kill"}  # the first is the sweep of the start
+    engine.start()
+    with pytest.raises((OSError, http.client.HTTPException)):
+        if verb == "rm":
+            for each in engine.api().ok("GET", "/images/json").json():
+                if each["RepoTags"] != ["busybox:latest"]:
+                    engine.api().delete(f"/images/{each['Id']}", {"force": 1})
+                    break
+        else:
+            engine.api().post("/images/prune", {"filters": '{"dangling":["true"]}'})
+    engine.process.wait()
+    engine.process = None
+    left = rows_of(engine)
+    assert len(left["images"] - sound["images"]) == (2 if verb == "rm" else 1)
+    files = {each.name for each in (engine.data_root / "content/blobs/sha256").iterdir()}
+    assert len(files) > len(left["blobs"])
+    engine.environment = {}
+    engine.start()
+    settle(engine)
+    assert rows_of(engine) == left
+    assert {row[0][7:] for row in left["blobs"]} == {each.name for each in (engine.data_root / "content/blobs/sha256").iterdir()}
+    assert {row[0][7:] for row in left["layers"]} == {each.name for each in (engine.data_root / "layers").iterdir()}
+    configs = 2 * len(left["images"])
+    assert len(left["blobs"]) == configs + len(left["layers"])

@@ -59,19 +59,10 @@ std::vector<BlobRow> list_blobs(Db& db) {
   return out;
 }
 
-void save_blob(Db& db, const BlobRow& row) {
-  Stmt put(db, "INSERT INTO blobs(digest, size) VALUES(?, ?) ON CONFLICT(digest) DO UPDATE SET size = excluded.size");
-  put.bind(1, row.digest).bind(2, row.size).run();
-}
-
-void remove_blobs(Db& db, const std::vector<std::string>& digests) {
+void save_blobs(Db& db, const std::vector<BlobRow>& rows) {
   Tx tx(db);
-  Stmt blob(db, "DELETE FROM blobs WHERE digest = ?");
-  Stmt source(db, "DELETE FROM blob_sources WHERE digest = ?");
-  for (const std::string& digest : digests) {
-    blob.bind(1, digest).run();
-    source.bind(1, digest).run();
-  }
+  Stmt put(db, "INSERT INTO blobs(digest, size) VALUES(?, ?) ON CONFLICT(digest) DO UPDATE SET size = excluded.size");
+  for (const BlobRow& row : rows) put.bind(1, row.digest).bind(2, row.size).run();
   tx.commit();
 }
 
@@ -137,22 +128,21 @@ void save_image_name(Db& db, const ImageNameRow& row, Timestamp tagged) {
   tx.commit();
 }
 
-void remove_image_names(Db& db, const std::vector<std::string>& names) {
+void remove_images(Db& db, const ImageRemoval& removal) {
+  const auto remove = [&db](const char* sql, const std::vector<std::string>& keys) {
+    Stmt each(db, sql);
+    for (const std::string& key : keys) each.bind(1, key).run();
+  };
   Tx tx(db);
-  Stmt remove(db, "DELETE FROM image_names WHERE name = ?");
-  for (const std::string& name : names) remove.bind(1, name).run();
-  tx.commit();
-}
-
-void remove_image_manifest(Db& db, const std::string& image, const std::string& digest) {
-  Stmt(db, "DELETE FROM image_manifests WHERE image = ? AND digest = ?").bind(1, image).bind(2, digest).run();
-}
-
-void remove_image(Db& db, const std::string& id) {
-  Tx tx(db);
-  for (const char* sql : {"DELETE FROM image_names WHERE image = ?", "DELETE FROM image_manifests WHERE image = ?",
-                          "DELETE FROM images WHERE id = ?"})
-    Stmt(db, sql).bind(1, id).run();
+  remove("DELETE FROM image_names WHERE name = ?", removal.names);
+  remove("DELETE FROM image_names WHERE image = ?", removal.images);
+  remove("DELETE FROM image_manifests WHERE image = ?", removal.images);
+  remove("DELETE FROM images WHERE id = ?", removal.images);
+  Stmt manifest(db, "DELETE FROM image_manifests WHERE image = ? AND digest = ?");
+  for (const ImageManifestRow& row : removal.manifests) manifest.bind(1, row.image).bind(2, row.digest).run();
+  remove("DELETE FROM layers WHERE chain_id = ?", removal.layers);
+  remove("DELETE FROM blobs WHERE digest = ?", removal.blobs);
+  remove("DELETE FROM blob_sources WHERE digest = ?", removal.blobs);
   tx.commit();
 }
 

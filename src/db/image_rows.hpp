@@ -48,10 +48,20 @@ struct BlobSourceRow {
   std::string repository;
 };
 
+/// What goes when images or names of images are removed.
+struct ImageRemoval {
+  std::vector<std::string> names;
+  std::vector<std::string> images;          // with their names and manifests
+  std::vector<ImageManifestRow> manifests;  // platforms of images that stay; `image` and `digest` tell which
+  std::vector<std::string> layers;          // chain ids
+  std::vector<std::string> blobs;           // and where they came from
+  bool empty() const { return names.empty() && images.empty() && manifests.empty() && layers.empty() && blobs.empty(); }
+};
+
 /// All of these block: db lane.
 std::vector<BlobRow> list_blobs(Db& db);
-void save_blob(Db& db, const BlobRow& row);
-void remove_blobs(Db& db, const std::vector<std::string>& digests);
+/// One transaction.
+void save_blobs(Db& db, const std::vector<BlobRow>& rows);
 /// Removes only that the blob is here: where it came from stays known.
 void remove_blob_row(Db& db, const std::string& digest);
 
@@ -65,10 +75,7 @@ void save_image(Db& db, const ImageRow& image, const std::vector<ImageManifestRo
                 const std::vector<std::string>& names, const std::vector<BlobSourceRow>& sources);
 /// Gives or moves a name to an image. One transaction.
 void save_image_name(Db& db, const ImageNameRow& row, Timestamp tagged);
-void remove_image_names(Db& db, const std::vector<std::string>& names);
-/// Forgets that an image has a platform's content.
-void remove_image_manifest(Db& db, const std::string& image, const std::string& digest);
-/// Removes the image with its names and manifests. One transaction.
-void remove_image(Db& db, const std::string& id);
+/// One transaction.
+void remove_images(Db& db, const ImageRemoval& removal);
 
 }  // namespace gantry::db

@@ -96,7 +96,9 @@ const Archive::File& Archive::get(const std::string& path) const {
 
 const Archive::File* Archive::find_digest(const std::string& digest) const {
   const auto it = by_digest_.find(digest);
-  return it == by_digest_.end() ? nullptr : find(it->second);
+  const File* file = it == by_digest_.end() ? nullptr : find(it->second);
+  // An archive may have two files of one name: the later one counts.
+  return file != nullptr && file->digest == digest ? file : nullptr;
 }
 
 std::string Archive::read_text_blocking(const File& file, std::size_t limit) {

@@ -122,13 +122,19 @@ class Load {
     co_return co_await context_.lanes.quick.run([file, limit] { return Archive::read_text_blocking(file, limit); });
   }
 
-  /// Stores a file of the archive as a blob.
-  Task<void> keep(const Archive::File& file) {
+  /// A file of the archive is to become a blob: with the next flush().
+  void keep(const Archive::File& file) {
     hold_.add(file.digest);
-    if (context_.content().contains(file.digest)) co_return;
-    const Archive::File copy = file;
-    (void)co_await context_.content().commit(copy.data, copy.digest, copy.size);
-    FAILPOINT("load.after_blob");
+    const auto same = [&](const Incoming& in) { return in.digest == file.digest; };
+    if (context_.content().contains(file.digest) || std::any_of(incoming_.begin(), incoming_.end(), same)) return;
+    incoming_.push_back({file.data, file.digest, file.size});
+  }
+
+  /// Stores what is to be kept, all at once: each transaction costs a write to the disk.
+  Task<void> flush() {
+    if (incoming_.empty()) co_return;
+    (void)co_await context_.content().commit(std::exchange(incoming_, {}));
+    FAILPOINT("load.after_blobs");
   }
 
   /// The file of a descriptor; throws unless it is there with the announced size.
@@ -197,8 +203,7 @@ class Load {
       found.root.media_type = manifest.media_type;
       found.root.digest = digest_of(text);
       found.root.size = std::int64_t(text.size());
-      hold_.add(found.root.digest);
-      (void)co_await context_.content().put(text);
+      made_[found.root.digest] = text;
       for (const std::string& tag : saved.tags) {
         const Reference name = parse_reference(tag);
         if (name.tag.empty()) throw Error(Errc::invalid_argument, fmt::format("invalid tag {}", quote(tag)));
@@ -214,15 +219,29 @@ class Load {
       hold_.add(d.digest);
       co_return co_await context_.content().read(d.digest, kMaxManifestBytes);
     }
-    const Archive::File file = get(d);
-    std::string text = co_await read_text(file, kMaxManifestBytes);
-    (void)parse_document(text, d.media_type);
-    co_await keep(file);
+    Archive::File file;
+    std::string text;
+    if (const auto made = made_.find(d.digest); made != made_.end()) {
+      text = made->second;
+      file.data = co_await context_.lanes.quick.run([&content = context_.content(), text] {
+        auto data = content.begin();
+        data->write(text);
+        return data;
+      });
+      file.digest = d.digest;
+      file.size = d.size;
+    } else {
+      file = get(d);
+      text = co_await read_text(file, kMaxManifestBytes);
+      (void)parse_document(text, d.media_type);
+    }
+    keep(file);
     co_return text;
   }
 
   bool is_here(const Descriptor& d) const {
-    return context_.content().contains(d.digest) || archive_->find_digest(d.digest) != nullptr;
+    return context_.content().contains(d.digest) || made_.contains(d.digest) ||
+           archive_->find_digest(d.digest) != nullptr;
   }
 
   bool is_wanted(const Platform& platform) const {
@@ -241,12 +260,12 @@ class Load {
     if (!is_here(manifest.config)) co_return false;
     if (!context_.content().contains(manifest.config.digest)) {
       (void)parse_image_config(co_await read_text(get(manifest.config), kMaxConfigBytes));
-      co_await keep(get(manifest.config));
+      keep(get(manifest.config));
     }
     hold_.add(manifest.config.digest);
     for (const Descriptor& layer : manifest.layers) {
       hold_.add(layer.digest);
-      if (!context_.content().contains(layer.digest)) co_await keep(get(layer));
+      if (!context_.content().contains(layer.digest)) keep(get(layer));
     }
     d.media_type = manifest.media_type;
     d.size = std::int64_t(text.size());
@@ -274,11 +293,12 @@ class Load {
     blobs.push_back(d);
     for (const Descriptor& blob : blobs) {
       hold_.add(blob.digest);
-      if (!context_.content().contains(blob.digest)) co_await keep(get(blob));
+      if (!context_.content().contains(blob.digest)) keep(get(blob));
     }
   }
 
   Task<void> unpack(Descriptor d) {
+    co_await flush();
     const Manifest manifest =
         parse_manifest(co_await context_.content().read(d.digest, kMaxManifestBytes), d.media_type);
     const ImageConfig config =
@@ -329,6 +349,8 @@ class Load {
   ProgressPtr progress_;
   BlobHold hold_;
   std::shared_ptr<Archive> archive_;
+  std::map<std::string, std::string> made_;  // manifests of ours, by digest
+  std::vector<Incoming> incoming_;
   std::vector<std::shared_ptr<LayerPull>> unpacked_;
 };
 

@@ -112,15 +112,23 @@ void Ingest::seal() {
   fd_.reset();
 }
 
-void Ingest::move_to(const sys::Path& target) {
-  if (!fd_) fd_ = sys::open_file(path_, O_RDWR);
-  if (::fchmod(fd_.get(), 0644) != 0 || ::fsync(fd_.get()) != 0)
+void Ingest::start_sync() noexcept {
+  const sys::Fd own = fd_ ? sys::Fd() : sys::Fd(::open(path_.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC));
+  ::sync_file_range(fd_ ? fd_.get() : own.get(), 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
+void Ingest::sync() {
+  const sys::Fd own = fd_ ? sys::Fd() : sys::open_file(path_, O_RDWR);
+  const int fd = fd_ ? fd_.get() : own.get();
+  if (::fchmod(fd, 0644) != 0 || ::fsync(fd) != 0)
     throw Error::from_errno(errno, fmt::format("sync {}", path_.string()));
+}
+
+void Ingest::move_to(const sys::Path& target) {
   if (::rename(path_.c_str(), target.c_str()) != 0)
     throw Error::from_errno(errno, fmt::format("rename {} to {}", path_.string(), target.string()));
   path_ = target;
   stored_ = true;
-  sys::sync_directory(target.parent_path());
 }
 
 std::string examine_blob_blocking(const sys::Path& file, const std::string& digest, std::int64_t size) {
@@ -263,37 +271,56 @@ Task<std::int64_t> ContentStore::remove_unfinished() {
 
 namespace {
 
-struct Stored {
-  std::string digest;
-  std::int64_t size = 0;
-};
-
-Stored store_blocking(Ingest& ingest, const sys::Paths& paths, const std::string& expected, std::int64_t size) {
-  Stored out{ingest.finish(), ingest.size()};
-  if (size >= 0 && out.size != size)
-    throw Error(Errc::corrupted, fmt::format("blob {} has {} bytes instead of {}", expected, out.size, size));
-  if (!expected.empty() && out.digest != expected)
-    throw Error(Errc::corrupted, fmt::format("filesystem layer verification failed for digest {}", expected));
-  ingest.move_to(paths.blobs() / digest_hex(out.digest));
-  return out;
+std::vector<db::BlobRow> store_blocking(const std::vector<Incoming>& incoming, const sys::Paths& paths) {
+  std::vector<db::BlobRow> rows;
+  for (const Incoming& in : incoming) {
+    const db::BlobRow row{in.data->finish(), in.data->size()};
+    if (in.size >= 0 && row.size != in.size)
+      throw Error(Errc::corrupted, fmt::format("blob {} has {} bytes instead of {}", in.digest, row.size, in.size));
+    if (!in.digest.empty() && row.digest != in.digest)
+      throw Error(Errc::corrupted, fmt::format("filesystem layer verification failed for digest {}", in.digest));
+    rows.push_back(row);
+  }
+  if (incoming.size() > 1)
+    for (const Incoming& in : incoming) in.data->start_sync();
+  // A full disk shows here, while none has its place yet.
+  for (const Incoming& in : incoming) in.data->sync();
+  for (std::size_t i = 0; i < rows.size(); ++i) incoming[i].data->move_to(paths.blobs() / digest_hex(rows[i].digest));
+  sys::sync_directory(paths.blobs());
+  return rows;
 }
 
 }  // namespace
 
-Task<std::string> ContentStore::commit(std::shared_ptr<Ingest> ingest, std::string digest, std::int64_t size) {
-  while (digest.empty() ? !removing_.empty() : removing_.contains(digest)) co_await removed_.wait();
-  // A file without its row would stay until the next start.
-  co_return co_await async::shielded(commit_steps(std::move(ingest), std::move(digest), size));
+bool ContentStore::is_removing(const std::vector<Incoming>& incoming) const {
+  return std::any_of(incoming.begin(), incoming.end(), [&](const Incoming& in) {
+    return in.digest.empty() ? !removing_.empty() : removing_.contains(in.digest);
+  });
 }
 
-Task<std::string> ContentStore::commit_steps(std::shared_ptr<Ingest> ingest, std::string digest, std::int64_t size) {
-  Stored stored = co_await lanes_.bulk.run(
-      [ingest, paths = paths_, digest, size] { return store_blocking(*ingest, paths, digest, size); });
+Task<std::vector<std::string>> ContentStore::commit(std::vector<Incoming> incoming) {
+  while (is_removing(incoming)) co_await removed_.wait();
+  // A file without its row would stay until the next start.
+  co_return co_await async::shielded(commit_steps(std::move(incoming)));
+}
+
+Task<std::string> ContentStore::commit(std::shared_ptr<Ingest> ingest, std::string digest, std::int64_t size) {
+  std::vector<Incoming> one;
+  one.push_back({std::move(ingest), std::move(digest), size});
+  co_return (co_await commit(std::move(one))).front();
+}
+
+Task<std::vector<std::string>> ContentStore::commit_steps(std::vector<Incoming> incoming) {
+  const std::vector<db::BlobRow> rows =
+      co_await lanes_.bulk.run([incoming, paths = paths_] { return store_blocking(incoming, paths); });
   FAILPOINT("content.commit.after_file");
-  const db::BlobRow row{stored.digest, stored.size};
-  co_await lanes_.db.run([&db = db_, row] { db::save_blob(db, row); });
-  blobs_[stored.digest] = stored.size;
-  co_return std::move(stored.digest);
+  co_await lanes_.db.run([&db = db_, rows] { db::save_blobs(db, rows); });
+  std::vector<std::string> digests;
+  for (const db::BlobRow& row : rows) {
+    blobs_[row.digest] = row.size;
+    digests.push_back(row.digest);
+  }
+  co_return digests;
 }
 
 Task<std::string> ContentStore::put(std::string bytes) {
@@ -325,17 +352,39 @@ Task<std::shared_ptr<storage::ByteSource>> ContentStore::open(std::string digest
       [file = path(digest)] { return storage::make_file_source(sys::open_file(file, O_RDONLY)); });
 }
 
-Task<std::int64_t> ContentStore::remove_unreferenced(std::set<std::string> used) {
-  std::vector<std::string> dead;
-  std::int64_t freed = 0;
-  for (const auto& [digest, size] : blobs_) {
-    if (used.contains(digest) || holds_.contains(digest)) continue;
-    dead.push_back(digest);
-    freed += size;
+BlobRemoval ContentStore::begin_removal(const std::set<std::string>& used) {
+  BlobRemoval out;
+  // Out of the index first: nobody can come to rely on a blob that is about to go.
+  std::erase_if(blobs_, [&](const auto& blob) {
+    if (used.contains(blob.first) || holds_.contains(blob.first)) return false;
+    out.blobs.insert(blob);
+    out.bytes += blob.second;
+    removing_.insert(blob.first);
+    return true;
+  });
+  return out;
+}
+
+void ContentStore::cancel_removal(const BlobRemoval& removal) {
+  for (const auto& [digest, size] : removal.blobs) {
+    blobs_[digest] = size;
+    removing_.erase(digest);
   }
-  if (dead.empty()) co_return 0;
-  co_await async::shielded(remove_files(std::move(dead)));
-  co_return freed;
+  removed_.notify();
+}
+
+Task<void> ContentStore::end_removal(BlobRemoval removal) {
+  if (!removal.blobs.empty()) co_await async::shielded(end_removal_steps(std::move(removal)));
+}
+
+Task<void> ContentStore::end_removal_steps(BlobRemoval removal) {
+  std::vector<sys::Path> files;
+  for (const auto& [digest, size] : removal.blobs) files.push_back(path(digest));
+  co_await lanes_.bulk.run([files] {
+    for (const sys::Path& file : files) ::unlink(file.c_str());
+  });
+  for (const auto& [digest, size] : removal.blobs) removing_.erase(digest);
+  removed_.notify();
 }
 
 Task<std::string> ContentStore::examine(std::string digest) {
@@ -366,29 +415,6 @@ Task<sys::Path> ContentStore::quarantine_steps(std::string digest) {
   removed_.notify();
   if (failure) std::rethrow_exception(failure);
   co_return kept;
-}
-
-Task<void> ContentStore::remove_files(std::vector<std::string> digests) {
-  // Out of the index first: nobody can come to rely on a blob that is about to go.
-  std::vector<sys::Path> files;
-  for (const std::string& digest : digests) {
-    blobs_.erase(digest);
-    removing_.insert(digest);
-    files.push_back(path(digest));
-  }
-  std::exception_ptr failure;
-  try {
-    co_await lanes_.db.run([&db = db_, digests] { db::remove_blobs(db, digests); });
-    FAILPOINT("content.remove.after_row");
-    co_await lanes_.bulk.run([files] {
-      for (const sys::Path& file : files) ::unlink(file.c_str());
-    });
-  } catch (const Error&) {
-    failure = std::current_exception();
-  }
-  for (const std::string& digest : digests) removing_.erase(digest);
-  removed_.notify();
-  if (failure) std::rethrow_exception(failure);
 }
 
 }  // namespace gantry::image

@@ -28,6 +28,12 @@ std::string examine_blob_blocking(const sys::Path& file, const std::string& dige
 /// Moves a damaged file to quarantine/, under a name of its own, and returns that.
 sys::Path quarantine_file_blocking(const sys::Paths& paths, const sys::Path& file);
 
+/// Blobs that nothing uses and that are about to go (ContentStore::begin_removal()).
+struct BlobRemoval {
+  std::map<std::string, std::int64_t> blobs;  // digest to size
+  std::int64_t bytes = 0;
+};
+
 class ContentStore;
 
 /// Keeps blobs, stored already or not yet, from being swept for as long as it lives. Loop thread.
@@ -71,7 +77,10 @@ class Ingest {
   const std::string& finish();
   /// Ends the writing and gives the descriptor back: an archive has more files than we may have descriptors.
   void seal();
-  /// Syncs the file and renames it to `target`. Durable on return (with its directory).
+  /// Begins to write what is not on the disk yet, so that syncing several files costs little more than one.
+  void start_sync() noexcept;
+  void sync();
+  /// Renames the file, which is synced, to `target`. Durable once the directory is synced.
   void move_to(const sys::Path& target);
 
  private:
@@ -82,6 +91,13 @@ class Ingest {
   storage::Sha256 hash_;
   std::string digest_;
   std::int64_t size_ = 0;
+};
+
+/// Something received that is to become a blob. `digest` empty: whatever it hashes to; `size` negative: whatever it is.
+struct Incoming {
+  std::shared_ptr<Ingest> data;
+  std::string digest;
+  std::int64_t size = -1;
 };
 
 /// Blobs by digest: `<data-root>/content/blobs/sha256/<hex>`. A blob is written below tmp/ while it is hashed, synced,
@@ -112,8 +128,9 @@ class ContentStore {
   void keep_unfinished() noexcept { *keep_unfinished_ = true; }
   /// Removes what interrupted downloads left and nobody resumes now. Returns the bytes freed.
   Task<std::int64_t> remove_unfinished();
-  /// Stores what `ingest` received. `digest` empty: whatever it hashes to; `size` negative: whatever it is.
-  /// Throws corrupted if digest or size are not the expected ones. Returns the digest. Durable on return.
+  /// Stores what was received, in one transaction.
+  /// Throws corrupted if digest or size are not the expected ones. Returns the digests. Durable on return.
+  Task<std::vector<std::string>> commit(std::vector<Incoming> incoming);
   Task<std::string> commit(std::shared_ptr<Ingest> ingest, std::string digest, std::int64_t size);
   /// Stores a small blob.
   Task<std::string> put(std::string bytes);
@@ -124,8 +141,13 @@ class ContentStore {
   Task<std::shared_ptr<storage::ByteSource>> open(std::string digest);
 
   BlobHold hold() { return BlobHold(this); }
-  /// Removes every blob that is neither in `used` nor held. Returns the bytes freed.
-  Task<std::int64_t> remove_unreferenced(std::set<std::string> used);
+  /// Takes every blob out of the index that is neither in `used` nor held. Who stores one of them from here on waits
+  /// until the caller, having removed the rows in whatever transaction it likes, ends the removal; or, if the rows are
+  /// still there, cancels it.
+  BlobRemoval begin_removal(const std::set<std::string>& used);
+  /// Removes the files.
+  Task<void> end_removal(BlobRemoval removal);
+  void cancel_removal(const BlobRemoval& removal);
   /// What is wrong with a stored blob's file; empty if it has its size and digest. Reads all of it.
   Task<std::string> examine(std::string digest);
   /// Forgets a blob that was found damaged, so that it can be fetched again, and keeps its file in quarantine/. Returns
@@ -134,8 +156,9 @@ class ContentStore {
 
  private:
   friend class BlobHold;
-  Task<std::string> commit_steps(std::shared_ptr<Ingest> ingest, std::string digest, std::int64_t size);
-  Task<void> remove_files(std::vector<std::string> digests);
+  bool is_removing(const std::vector<Incoming>& incoming) const;
+  Task<std::vector<std::string>> commit_steps(std::vector<Incoming> incoming);
+  Task<void> end_removal_steps(BlobRemoval removal);
   Task<sys::Path> quarantine_steps(std::string digest);
 
   async::Lanes& lanes_;

@@ -164,7 +164,6 @@ Task<std::vector<storage::Problem>> Images::recover() {
   }
   for (const auto& row : rows.sources) sources_[row.digest].insert(row.repository);
   for (auto& [id, record] : records_) refresh(*record);
-  (void)co_await content_.remove_unreferenced(used_blobs());
   co_return problems;
 }
 

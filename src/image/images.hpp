@@ -147,9 +147,9 @@ class Images {
 
   void set_users(ImageUsers users) { users_ = std::move(users); }
 
-  /// Loads the index, compares rows with blobs and layers, and sweeps blobs that nothing refers to. After
-  /// LayerStore::recover() and ContentStore::recover(). Returns what it found; never throws for one damaged image.
-  /// Layers are not swept: only when the containers are known too, by collect_garbage().
+  /// Loads the index and compares rows with blobs and layers. After LayerStore::recover() and ContentStore::recover().
+  /// Returns what it found; never throws for one damaged image. Sweeps nothing: collect_garbage() does, once the
+  /// containers are known, too.
   Task<std::vector<storage::Problem>> recover();
 
   /// The image that `ref` names: a name (":latest" is implied), a digest, an ID or the start of one (engine-api.md
@@ -233,15 +233,16 @@ class Images {
   Task<void> read_variant(Record* record, Descriptor manifest);
   void check_layers(const Image& image, std::vector<storage::Problem>& problems) const;
   void move_name(const std::string& name, Record& to);
-  Task<std::vector<Removed>> remove_locked(std::string ref, RemoveOptions options);
-  Task<std::vector<Removed>> remove_platforms_locked(std::string ref, std::vector<Platform> platforms);
-  Task<std::vector<Removed>> remove_manifest(std::string digest);
+  struct Doomed;
+  Doomed plan_removal(const std::string& ref, const RemoveOptions& options) const;
+  Doomed plan_platforms(const std::string& ref, const std::vector<Platform>& platforms) const;
+  Doomed plan_prune(const Filters& filters) const;
+  Task<PruneReport> carry_out(Doomed doomed, async::Mutex::Guard lock);
+  Task<std::int64_t> remove_content(storage::LayerRemoval layers, BlobRemoval blobs);
+  std::vector<Removed> forget(const Doomed& doomed);
   Task<void> read_attachments(Record* record);
-  Task<std::vector<Removed>> untag(std::string id, std::vector<std::string> names);
-  Task<std::vector<Removed>> delete_record(std::string id);
-  Task<void> sweep_after_removal();
-  std::set<std::string> used_blobs() const;
-  std::set<std::string> used_chains() const;
+  std::set<std::string> used_blobs(const Doomed& doomed) const;
+  std::set<std::string> used_chains(const Doomed& doomed) const;
   std::vector<ImageUser> users_of(const std::string& id) const;
   std::vector<ManifestSummary> summarize(const Record& record) const;
   ImagePtr first_choice(const Record& record) const;

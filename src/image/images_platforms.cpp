@@ -2,8 +2,6 @@
 
 #include "async/shield.hpp"
 #include "base/error.hpp"
-#include "base/failpoint.hpp"
-#include "db/sqlite.hpp"
 #include "image/digest.hpp"
 #include "image/images.hpp"
 #include "image/record.hpp"
@@ -14,16 +12,13 @@ Task<std::vector<Removed>> Images::remove_platforms(std::string ref, std::vector
   if (!force)
     throw Error(Errc::invalid_argument,
                 "Content will be removed from all images referencing this variant. Use —-force to force delete.");
-  std::vector<Removed> removed;
-  {
-    const auto lock = co_await writes_.lock("image.remove_platforms");
-    removed = co_await async::shielded(remove_platforms_locked(std::move(ref), std::move(platforms)));
-  }
-  co_await async::shielded(sweep_after_removal());
-  co_return removed;
+  auto lock = co_await writes_.lock("image.remove_platforms");
+  Doomed doomed = plan_platforms(ref, platforms);
+  PruneReport report = co_await async::shielded(carry_out(std::move(doomed), std::move(lock)));
+  co_return std::move(report.removed);
 }
 
-Task<std::vector<Removed>> Images::remove_platforms_locked(std::string ref, std::vector<Platform> platforms) {
+Images::Doomed Images::plan_platforms(const std::string& ref, const std::vector<Platform>& platforms) const {
   const Found found = resolve(ref);
   if (found.record == nullptr) (void)get(ref);  // throws
   const std::string id = found.record->row.id;
@@ -47,34 +42,15 @@ Task<std::vector<Removed>> Images::remove_platforms_locked(std::string ref, std:
                                 short_digest(id), user.container_id.substr(0, 12)));
     going.push_back(std::move(match));
   }
-  std::vector<Removed> out;
-  for (const ImagePtr& variant : going)
-    for (Removed& r : co_await remove_manifest(variant->manifest.digest)) out.push_back(std::move(r));
-  co_return out;
-}
-
-/// Takes a platform's content from every image that has it.
-Task<std::vector<Removed>> Images::remove_manifest(std::string digest) {
-  std::vector<Removed> out;
-  std::vector<std::string> ids;
-  const auto is_it = [&](const ImagePtr& v) { return v->manifest.digest == digest; };
-  for (const auto& [id, record] : records_)
-    if (std::any_of(record->variants.begin(), record->variants.end(), is_it)) ids.push_back(id);
-  for (const std::string& id : ids) {
-    Record& record = *records_.at(id);
-    if (record.variants.size() == 1) {
-      const std::vector<std::string> names(record.names.begin(), record.names.end());
-      for (Removed& r : co_await untag(id, names)) out.push_back(std::move(r));
-      for (Removed& r : co_await delete_record(id)) out.push_back(std::move(r));
-      continue;
-    }
-    co_await lanes_.db.run([&db = db_, id, digest] { db::remove_image_manifest(db, id, digest); });
-    FAILPOINT("image.remove_platform.after_row");
-    std::erase_if(record.variants, is_it);
-    std::erase_if(record.attachments, [&](const Attachment& a) { return attestation_subject(a.descriptor) == digest; });
-    out.push_back({"", digest});
-  }
-  co_return out;
+  // Every image loses them that has them; one that has no other goes altogether.
+  Doomed doomed;
+  for (const ImagePtr& variant : going) doomed.manifests.insert(variant->manifest.digest);
+  for (const auto& [_, record] : records_)
+    if (!record->variants.empty() &&
+        std::all_of(record->variants.begin(), record->variants.end(),
+                    [&](const ImagePtr& v) { return doomed.manifests.contains(v->manifest.digest); }))
+      doomed.add(*record);
+  return doomed;
 }
 
 }  // namespace gantry::image

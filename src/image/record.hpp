@@ -29,4 +29,20 @@ struct Images::Record {
   }
 };
 
+/// What a removal takes away. Internal to Images.
+struct Images::Doomed {
+  std::vector<std::string> names;   // canonical
+  std::vector<std::string> images;  // Image::id; all their names are in `names`
+  std::set<std::string> manifests;  // platforms that images lose which stay
+  bool content = true;              // layers and blobs that nothing needs, too
+
+  void add(const Record& record) {
+    names.insert(names.end(), record.names.begin(), record.names.end());
+    images.push_back(record.row.id);
+  }
+  bool has(const Record& record) const {
+    return std::find(images.begin(), images.end(), record.row.id) != images.end();
+  }
+};
+
 }  // namespace gantry::image

@@ -325,40 +325,54 @@ std::set<std::string> LayerStore::keep_set(const std::set<std::string>& used) co
   return keep;
 }
 
-Task<std::int64_t> LayerStore::remove_unreferenced(std::set<std::string> used) {
-  std::int64_t freed = 0;
-  for (;;) {
-    // Chosen anew after each: meanwhile a layer may have been taken into use.
-    const std::set<std::string> keep = keep_set(used);
-    std::set<std::string> parents;
-    for (const auto& [chain, layer] : layers_) parents.insert(layer.parent);
-    const auto victim = std::find_if(layers_.begin(), layers_.end(), [&](const auto& item) {
-      return !keep.contains(item.first) && !parents.contains(item.first);  // those on top first
-    });
-    if (victim == layers_.end()) co_return freed;
-    const std::int64_t size = victim->second.size;
-    co_await async::shielded(remove_steps(victim->first));
-    freed += size;
+LayerRemoval LayerStore::begin_removal(const std::set<std::string>& used) {
+  const std::set<std::string> keep = keep_set(used);
+  std::map<std::string, int> above;
+  for (const auto& [chain, layer] : layers_) ++above[layer.parent];
+  std::vector<std::string> going;  // those on top first
+  for (const auto& [chain, layer] : layers_) {
+    if (above.contains(chain)) continue;
+    for (std::string at = chain; !at.empty() && !keep.contains(at);) {
+      const Layer* victim = find(at);
+      if (victim == nullptr) break;
+      going.push_back(at);
+      at = victim->parent;
+      if (const auto left = above.find(at); left == above.end() || --left->second > 0) break;
+    }
+  }
+  LayerRemoval removal;
+  for (const std::string& chain : going) {
+    begin_work(chain);
+    const auto it = layers_.find(chain);
+    removal.bytes += it->second.size;
+    removal.layers.push_back(std::move(it->second));
+    layers_.erase(it);
+  }
+  return removal;
+}
+
+void LayerStore::cancel_removal(const LayerRemoval& removal) {
+  for (const Layer& layer : removal.layers) {
+    layers_[layer.chain_id] = layer;
+    end_work(works_.at(layer.chain_id));
   }
 }
 
-Task<void> LayerStore::remove_steps(std::string chain) {
-  WorkPtr work = begin_work(chain);
-  const Layer layer = layers_.at(chain);
-  layers_.erase(chain);
+Task<void> LayerStore::end_removal(LayerRemoval removal) {
+  co_await async::shielded(end_removal_steps(std::move(removal)));
+}
+
+Task<void> LayerStore::end_removal_steps(LayerRemoval removal) {
   std::exception_ptr failure;
-  bool row_is_gone = false;
-  try {
-    co_await lanes_.db.run([&db = db_, chain] { db::remove_layer(db, chain); });
-    row_is_gone = true;
-    FAILPOINT("layer.after_row_removed");
-    co_await lanes_.bulk.run(
-        [paths = paths_, place = paths_.layer(digest_hex(chain))] { discard_directory(paths, place); });
-  } catch (const Error&) {
-    failure = std::current_exception();
+  for (const Layer& layer : removal.layers) {
+    try {
+      co_await lanes_.bulk.run(
+          [paths = paths_, place = paths_.layer(digest_hex(layer.chain_id))] { discard_directory(paths, place); });
+    } catch (const Error&) {
+      if (!failure) failure = std::current_exception();
+    }
+    end_work(works_.at(layer.chain_id));
   }
-  if (!row_is_gone) layers_[chain] = layer;
-  end_work(work);
   if (failure) std::rethrow_exception(failure);
 }
 

@@ -41,15 +41,11 @@ struct UnpackRequest {
   UnpackBudget budget;
 };
 
-struct StagedLayer;
-
-struct Unpacked {
-  Layer layer;
-  bool reused = false;  // it was there already, or another request unpacked it; `source` was then not read to its end
+/// Layers that nothing uses and that are about to go (LayerStore::begin_removal()).
+struct LayerRemoval {
+  std::vector<Layer> layers;  // those on top first
+  std::int64_t bytes = 0;     // of file content
 };
-
-/// What is wrong with the directory of a layer whose row says that it is ready. Blocks.
-std::vector<std::string> examine_layer_blocking(const sys::Paths& paths, const Layer& layer);
 
 class LayerStore;
 
@@ -106,11 +102,15 @@ class LayerStore {
   /// Requires  that no mounted root file system uses the layer.
   Task<void> mark_missing(std::string chain);
 
-  /// Keeps the layers that are added to it, stored or not yet, from remove_unreferenced().
+  /// Keeps the layers that are added to it, stored or not yet, from begin_removal().
   LayerHold hold();
-  /// Removes every layer that is neither in `used`, below one of them, held, nor being unpacked. Returns the bytes of
-  /// file content that were freed.
-  Task<std::int64_t> remove_unreferenced(std::set<std::string> used);
+  /// Takes every layer out of the index that is neither in `used`, below one of them, held, nor being unpacked. Who
+  /// wants one of them from here on waits until the caller, having removed the rows in whatever transaction it likes,
+  /// ends the removal; or, if the rows are still there, cancels it.
+  LayerRemoval begin_removal(const std::set<std::string>& used);
+  /// Removes the directories. What goes wrong with one does not keep the others; the first failure is thrown.
+  Task<void> end_removal(LayerRemoval removal);
+  void cancel_removal(const LayerRemoval& removal);
 
   const Layer* find(const std::string& chain) const;
   /// True if the layer and all below it are ready.
@@ -150,7 +150,7 @@ class LayerStore {
   Task<void> unpack_steps(WorkPtr work, UnpackRequest request);
   Task<void> place_steps(WorkPtr work, std::shared_ptr<StagedLayer> staged, UnpackRequest request);
   Task<void> wait_for_parent(std::string parent);
-  Task<void> remove_steps(std::string chain);
+  Task<void> end_removal_steps(LayerRemoval removal);
   Task<void> mark_missing_steps(std::string chain);
   Task<void> sweep(std::vector<sys::Path> directories);
   std::set<std::string> keep_set(const std::set<std::string>& used) const;

@@ -242,6 +242,30 @@ TEST(LayerStore, ImpliedDirectoriesLookAsInTheLayersBelow) {
   EXPECT_TRUE(store.run(store.layers_->verify_layer(top)).empty());
 }
 
+/// As whoever removes images does. Returns the bytes freed.
+std::int64_t remove_unused(Store& store, const std::set<std::string>& used) {
+  LayerRemoval removal = store.layers_->begin_removal(used);
+  for (const Layer& layer : removal.layers) db::remove_layer(*store.db_, layer.chain_id);
+  FAILPOINT("test.after_rows");
+  const std::int64_t bytes = removal.bytes;
+  store.run(store.layers_->end_removal(std::move(removal)));
+  return bytes;
+}
+
+TEST(LayerStore, ARemovalThatIsCancelledHasChangedNothing) {
+  TemporaryDirectory root;
+  Store store(root.path());
+  const std::string tar = small_tar("base");
+  const std::string base = store.unpack(tar).layer.chain_id;
+  const std::string top = store.unpack(small_tar("top"), base).layer.chain_id;
+  const LayerRemoval removal = store.layers_->begin_removal({});
+  EXPECT_EQ(removal.layers.size(), 2u);
+  EXPECT_EQ(store.layers_->find(base), nullptr);
+  store.layers_->cancel_removal(removal);
+  EXPECT_TRUE(store.layers_->is_complete(top));
+  EXPECT_TRUE(store.unpack(tar).reused);
+}
+
 TEST(LayerStore, RemovesWhatNothingUsesAndKeepsTheRest) {
   TemporaryDirectory root;
   Store store(root.path());
@@ -253,10 +277,10 @@ TEST(LayerStore, RemovesWhatNothingUsesAndKeepsTheRest) {
   {
     LayerHold hold = store.layers_->hold();
     hold.add(held);
-    EXPECT_EQ(store.run(store.layers_->remove_unreferenced({used})), 7 + 5);
+    EXPECT_EQ(remove_unused(store, {used}), 7 + 5);
     EXPECT_TRUE(store.layers_->is_complete(held));
   }
-  EXPECT_EQ(store.run(store.layers_->remove_unreferenced({used})), 4);
+  EXPECT_EQ(remove_unused(store, {used}), 4);
   EXPECT_TRUE(store.layers_->is_complete(used));
   EXPECT_EQ(store.layers_->list().size(), 2u);
   EXPECT_EQ(sys::list_directory(root / "layers").size(), 2u);
@@ -326,7 +350,7 @@ TEST(LayerStore, KilledAnywhereItLeavesNothingOrAWholeLayer) {
 }
 
 TEST(LayerStore, KilledWhileRemovingTheRestGoesAtTheNextStart) {
-  for (const char* point : {"layer.after_row_removed", "layer.after_discard_rename"}) {
+  for (const char* point : {"test.after_rows", "layer.after_discard_rename"}) {
     TemporaryDirectory root;
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
@@ -334,7 +358,7 @@ TEST(LayerStore, KilledWhileRemovingTheRestGoesAtTheNextStart) {
       Store store(root.path());
       store.unpack(small_tar("x"));
       arm_failpoints(std::string(point) + "=kill");
-      store.run(store.layers_->remove_unreferenced({}));
+      (void)remove_unused(store, {});
       ::_exit(0);
     }
     int status = 0;
