@@ -40,18 +40,21 @@ def engine(fresh, scratch, busybox_tar):
 
 
 def fill(engine, name="ballast"):
-    """To the last byte, for root too."""
+    """To the last byte, for root too; again, while the engine gives back what it could not finish."""
     file = engine.data_root / name
-    with contextlib.suppress(OSError), open(file, "ab", buffering=0) as handle:
-        while True:
-            handle.write(bytes(1 << 20))
-    with contextlib.suppress(OSError), open(file, "ab", buffering=0) as handle:
-        while True:
-            handle.write(bytes(512))
-    with pytest.raises(OSError):
-        file.with_name("more").write_bytes(bytes(4096))
-    file.with_name("more").unlink(missing_ok=True)
-    return file
+    for _ in range(100):
+        for piece in (1 << 20, 512):
+            with contextlib.suppress(OSError), open(file, "ab", buffering=0) as handle:
+                while True:
+                    handle.write(bytes(piece))
+        more = file.with_name("more")
+        try:
+            more.write_bytes(bytes(4096))
+        except OSError:
+            return file
+        finally:
+            more.unlink(missing_ok=True)
+    raise AssertionError("the disk does not stay full")
 
 
 def try_load(api, archive):
@@ -71,7 +74,7 @@ def kept(engine):
 
 
 def await_kept(engine, wanted):
-    for _ in range(2000):
+    for _ in range(6000):
         if kept(engine) == wanted:
             return
         threading.Event().wait(0.01)

@@ -216,7 +216,7 @@ def await_copy(engine):
     engine.kill()
     (engine.data_root / "state.db.copy").unlink(missing_ok=True)
     engine.start()
-    for _ in range(1000):
+    for _ in range(3000):
         if (engine.data_root / "state.db.copy").exists():
             return
         select_nothing()
