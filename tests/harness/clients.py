@@ -46,10 +46,8 @@ def _unpack(name, packages, environment=None):
     return tree
 
 
-def newer():
-    """The tree with Debian 13's docker 26.1, docker-compose 2.26 and python3-docker 7.1."""
-    if (_ROOT / "newer").exists():
-        return _ROOT / "newer"
+def _newer_suite():
+    """Environment in which apt-get knows the packages of the newer suite."""
     apt = _ROOT / "apt"
     for directory in ("lists/partial", "cache/archives/partial"):
         (apt / directory).mkdir(parents=True, exist_ok=True)
@@ -60,7 +58,19 @@ def newer():
                               'Dir::State::status "/dev/null";\n')
     environment = {"APT_CONFIG": str(apt / "conf")}
     _apt_get(["update"], environment)
-    return _unpack("newer", _NEWER, environment)
+    return environment
+
+
+def newer():
+    """The tree with Debian 13's docker 26.1, docker-compose 2.26 and python3-docker 7.1."""
+    return _ROOT / "newer" if (_ROOT / "newer").exists() else _unpack("newer", _NEWER, _newer_suite())
+
+
+def buildx():
+    """Debian 13's docker-buildx 0.13: a plugin, and a program by itself."""
+    program = "usr/libexec/docker/cli-plugins/docker-buildx"
+    tree = _ROOT / "buildx"
+    return (tree if tree.exists() else _unpack("buildx", ("docker-buildx",), _newer_suite())) / program
 
 
 def newer_docker():
