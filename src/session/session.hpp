@@ -31,9 +31,9 @@ inline constexpr std::string_view kUpload = "/moby.upload.v1.Upload/Pull";
 
 /// What a connection says of itself when it comes: X-Docker-Expose-Session-*.
 struct SessionHeaders {
-  std::string id;          // -Uuid
-  std::string name;        // -Name
-  std::string shared_key;  // -Sharedkey: tells directories of the same name apart
+  std::string id;                    // -Uuid
+  std::string name;                  // -Name
+  std::string shared_key;            // -Sharedkey: tells directories of the same name apart
   std::vector<std::string> methods;  // -Grpc-Method, one for each
 };
 
@@ -42,8 +42,8 @@ struct ReceiveOptions {
   std::string name;                  // "context", "dockerfile", a name that the client knows
   std::vector<std::string> include;  // patterns of .dockerignore, all three
   std::vector<std::string> exclude;
-  std::vector<std::string> follow;   // paths: what symbolic links in them lead to comes, too
-  bool always_fetch = false;         // also files that look unchanged
+  std::vector<std::string> follow;  // paths: what symbolic links in them lead to comes, too
+  bool always_fetch = false;        // also files that look unchanged
 };
 
 struct ReceiveReport {
