@@ -48,6 +48,10 @@ class Cache {
   CacheIndex& index() noexcept;
   const sys::Path& root() const noexcept;
 
+  /// The chain ids of all layers that the daemon keeps for this cache, as far as the cache knows: it can release
+  /// others.
+  std::set<std::string> daemon_layers();
+
   /// All records that the filters match. Sizes of directories that were written to are counted anew.
   std::vector<UsageRecord> usage(const std::vector<std::string>& filters = {});
   /// Removes what the options say and nobody uses, users before what they use. Calls `removed` for each. Throws

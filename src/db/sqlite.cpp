@@ -91,7 +91,9 @@ std::string Stmt::text(int column) const {
 std::int64_t Stmt::integer(int column) const { return ::sqlite3_column_int64(stmt_, column); }
 bool Stmt::is_null(int column) const { return ::sqlite3_column_type(stmt_, column) == SQLITE_NULL; }
 
-Db::Db(const sys::Path& file) {
+Db::Db(const sys::Path& file) : Db(file, migrations()) {}
+
+Db::Db(const sys::Path& file, const std::vector<std::vector<const char*>>& steps) {
   constexpr int kFlags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX;
   if (::sqlite3_open_v2(file.c_str(), &handle_, kFlags, nullptr) != SQLITE_OK) {
     Error error(kind_of(::sqlite3_extended_errcode(handle_)),
@@ -107,7 +109,7 @@ Db::Db(const sys::Path& file) {
     execute("PRAGMA foreign_keys = ON");
     execute("PRAGMA cache_size = -1024");
     execute("PRAGMA journal_size_limit = 4194304");
-    migrate();
+    migrate(steps);
   } catch (...) {
     ::sqlite3_close_v2(handle_);
     throw;
@@ -158,8 +160,7 @@ std::string Db::check() {
   return out;
 }
 
-void Db::migrate() {
-  const auto& all = migrations();
+void Db::migrate(const std::vector<std::vector<const char*>>& all) {
   const int have = schema_version();
   if (have > static_cast<int>(all.size()))
     throw Error(Errc::invalid_argument,

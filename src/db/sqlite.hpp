@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "sys/file.hpp"
 
@@ -59,6 +60,8 @@ class Db {
   /// Opens or creates the file and applies the migrations it lacks. A damaged file throws corrupted; the caller keeps
   /// it aside (see quarantine) and starts anew.
   explicit Db(const sys::Path& file);
+  /// A database of another kind, with steps of its own: see migrations().
+  Db(const sys::Path& file, const std::vector<std::vector<const char*>>& steps);
   ~Db();
   Db(const Db&) = delete;
   Db& operator=(const Db&) = delete;
@@ -81,7 +84,7 @@ class Db {
  private:
   friend class Stmt;
   friend class Tx;
-  void migrate();
+  void migrate(const std::vector<std::vector<const char*>>& steps);
   /// True if the disk was full and there is room now: what failed is worth another try.
   bool give_up_reserve(int code);
   [[noreturn]] void fail(std::string_view what) const;

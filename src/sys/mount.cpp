@@ -118,7 +118,7 @@ struct OverlayDirectories {
   Fd work;
 };
 
-Fd make_overlay(const OverlayDirectories& directories) {
+Fd make_overlay(const OverlayDirectories& directories, bool unsafe_and_fast) {
   Fd context = open_context("overlay");
   auto set_directory = [&](const char* key, const Fd& fd) {
     if (::fsconfig(context.get(), FSCONFIG_SET_FD, key, nullptr, fd.get()) != 0)
@@ -126,6 +126,7 @@ Fd make_overlay(const OverlayDirectories& directories) {
   };
   set_option(context.get(), "source", "overlay");
   for (const auto& [key, value] : kOverlayOptions) set_option(context.get(), key, value);
+  if (unsafe_and_fast) set_option(context.get(), "volatile", nullptr);
   for (const Fd& fd : directories.lower) set_directory("lowerdir+", fd);
   if (directories.upper) {
     set_directory("upperdir", directories.upper);
@@ -134,7 +135,7 @@ Fd make_overlay(const OverlayDirectories& directories) {
   return create_mount(context.get(), 0, "mount overlay");
 }
 
-void mount_overlay_classic(const OverlayDirectories& directories, const Path& target) {
+void mount_overlay_classic(const OverlayDirectories& directories, bool unsafe_and_fast, const Path& target) {
   std::string data = "lowerdir=";
   for (const Fd& fd : directories.lower)
     fmt::format_to(std::back_inserter(data), "{}/proc/self/fd/{}", data.back() == '=' ? "" : ":", fd.get());
@@ -142,6 +143,7 @@ void mount_overlay_classic(const OverlayDirectories& directories, const Path& ta
     fmt::format_to(std::back_inserter(data), ",upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{}",
                    directories.upper.get(), directories.work.get());
   for (const auto& [key, value] : kOverlayOptions) fmt::format_to(std::back_inserter(data), ",{}={}", key, value);
+  if (unsafe_and_fast) data += ",volatile";
   mount_classic("overlay", target, "overlay", 0, data);
 }
 
@@ -180,14 +182,14 @@ bool overlay_takes_descriptors() {
 
 void mount_overlay(const OverlaySpec& spec, const Path& target) {
   const OverlayDirectories directories(spec);
-  if (spec.classic || !overlay_takes_descriptors()) mount_overlay_classic(directories, target);
-  else attach_mount(make_overlay(directories).get(), target);
+  if (spec.classic || !overlay_takes_descriptors()) mount_overlay_classic(directories, spec.unsafe_and_fast, target);
+  else attach_mount(make_overlay(directories, spec.unsafe_and_fast).get(), target);
 }
 
 Fd open_overlay(const OverlaySpec& spec, const Path& scratch) {
   const OverlayDirectories directories(spec);
-  if (!spec.classic && overlay_takes_descriptors()) return make_overlay(directories);
-  mount_overlay_classic(directories, scratch);
+  if (!spec.classic && overlay_takes_descriptors()) return make_overlay(directories, spec.unsafe_and_fast);
+  mount_overlay_classic(directories, spec.unsafe_and_fast, scratch);
   const TemporaryMount until_open(scratch);
   return open_file(scratch, O_RDONLY | O_DIRECTORY);
 }

@@ -39,6 +39,9 @@ struct OverlaySpec {
   /// A user namespace in whose ids the lower directories' owners are to be read; -1: as they are. The upper directory
   /// keeps its own. Needs Linux 6.15: layers that are mounted nowhere.
   int lower_ids = -1;
+  /// Nothing that is written is put on stable storage, whoever asks for it, so what a crash of the machine leaves is
+  /// worthless. Leaves "incompat" in the work directory, which cannot be used for another mount. Linux 5.10.
+  bool unsafe_and_fast = false;
   /// Give the options to mount(2) as kernels before 6.13 need it. Chosen by itself; set in tests.
   bool classic = false;
 };
