@@ -15,6 +15,7 @@
 #include <fmt/format.h>
 
 #include "api/archive_routes.hpp"
+#include "api/build_routes.hpp"
 #include "api/commit_routes.hpp"
 #include "api/container_routes.hpp"
 #include "api/exec_routes.hpp"
@@ -34,6 +35,7 @@
 #include "base/metrics.hpp"
 #include "config/checks.hpp"
 #include "base/text.hpp"
+#include "build/builds.hpp"
 #include "db/container_rows.hpp"
 #include "database.hpp"
 #include "db/event_rows.hpp"
@@ -117,6 +119,15 @@ sys::Path find_shim_program() {
   throw Error(Errc::not_found, "gantry-shim is neither beside gantryd nor in /usr/libexec/gantry: install it there");
 }
 
+/// Empty if builds are not installed: the rest works without.
+sys::Path find_builder_program() {
+  const sys::Path here = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  for (const sys::Path& path :
+       {here / "gantry-build", here / "builder/gantry-build", sys::Path("/usr/libexec/gantry/gantry-build")})
+    if (std::filesystem::exists(path)) return path;
+  return {};
+}
+
 network::Options network_options(const config::Config& config, const sys::Paths& paths) {
   network::Options options;
   if (!config.bridge.empty()) options.bridge_name = config.bridge;
@@ -159,6 +170,7 @@ network::Options network_options(const config::Config& config, const sys::Paths&
 
 network::NetworkEventHook network_hook(events::Bus& bus) {
   return [&bus](const network::NetworkEvent& event) {
+    if (event.container_id.starts_with(protocol::kSandboxPrefix)) return;  // builds' containers are nobody's
     std::map<std::string, std::string> attributes{{"name", event.network_name}, {"type", event.driver}};
     if (!event.container_id.empty()) attributes["container"] = event.container_id;
     if (!event.detail.empty()) attributes["detail"] = event.detail;
@@ -250,11 +262,13 @@ struct App::State {
   engine::LogStreams logs{services, containers_store};
   engine::Attach attach{containers_store, lifecycle, logs};
   engine::SystemInfoSource system_info{services, containers_store};
+  build::Builds builds{services, *database, transfers, find_builder_program(), [this] { return system_info.id(); }};
   api::Router router;
   api::SystemRoutes system_routes{system_info, bus, operations};
   api::ImageRoutes image_routes{images, transfers};
   api::ContainerRoutes container_routes{services, containers_store, containers, lifecycle, attach, logs};
   api::ArchiveRoutes archive_routes{services, containers_store, lifecycle};
+  api::BuildRoutes build_routes{builds, loop.get_executor()};
   api::CommitRoutes commit_routes{services, containers_store, lifecycle, transfers};
   api::ExecRoutes exec_routes{execs};
   api::NetworkRoutes network_routes{services, containers_store};
@@ -308,12 +322,14 @@ Task<void> App::State::run() {
   system_routes.provide_disk_usage("image", [this](api::ApiVersion v) { return image_routes.disk_usage(v); });
   system_routes.provide_disk_usage("container", [this](api::ApiVersion v) { return container_routes.disk_usage(v); });
   system_routes.provide_disk_usage("volume", [this](api::ApiVersion v) { return volume_routes.disk_usage(v); });
+  system_routes.provide_disk_usage("build-cache", [this](api::ApiVersion v) { return build_routes.disk_usage(v); });
   set_up_metrics();
   system_routes.set_metrics(&metrics);
   system_routes.add_to(router);
   api::add_unsupported_routes(router);
   image_routes.add_to(router);
   archive_routes.add_to(router);
+  build_routes.add_to(router);
   commit_routes.add_to(router);
   exec_routes.add_to(router);
   container_routes.add_to(router);
@@ -408,6 +424,7 @@ Task<void> App::State::recover() {
   if (!services.id_mapping.empty()) co_await rootfs.require_id_mapping(services.id_mapping);
   report(co_await content.recover());
   report(co_await images.recover());
+  co_await builds.recover();  // its processes end before their networks go, its layers are held before any is removed
   const network::RecoverReport repaired = co_await networks.recover(live);
   for (const std::string& text : repaired.repaired) log::info("network: {}", text);
   const volume::RecoverReport volume_report = co_await volumes.recover();
@@ -498,6 +515,8 @@ Task<void> App::State::stop() {
   sys::notify_service_manager("STOPPING=1");
   log::info("gantryd stops; containers keep running");
   content.keep_unfinished();
+  co_await build_routes.stop();
+  co_await builds.stop();
   co_await server->stop(kShutdownGrace);
   co_await health.stop();
   co_await execs.stop();

@@ -120,7 +120,7 @@ void SystemRoutes::add_to(Router& router) {
 
 Task<Response> SystemRoutes::ping(Request request) {
   Response out = Response::text(200, request.method() == Method::head ? "" : "OK");
-  out.header("Builder-Version", "2");
+  out.header("Builder-Version", "1");
   out.header("Cache-Control", "no-cache, no-store, must-revalidate");
   out.header("Pragma", "no-cache");
   out.header("Swarm", "inactive");

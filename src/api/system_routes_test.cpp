@@ -70,7 +70,7 @@ TEST(SystemRoutes, AnswerPing) {
   TestClient client(f.server);
   client.send("HEAD /_ping HTTP/1.1\r\nHost: d\r\n\r\n");
   const std::string head = client.receive_until("\r\n\r\n");
-  for (const char* line : {"HTTP/1.1 200 OK\r\n", "Api-Version: 1.56\r\n", "Builder-Version: 2\r\n",
+  for (const char* line : {"HTTP/1.1 200 OK\r\n", "Api-Version: 1.56\r\n", "Builder-Version: 1\r\n",
                            "Swarm: inactive\r\n", "Pragma: no-cache\r\n", "Content-Type: text/plain; charset=utf-8\r\n",
                            "Content-Length: 0\r\n", "Cache-Control: no-cache, no-store, must-revalidate\r\n"})
     EXPECT_TRUE(has(head, line)) << line;

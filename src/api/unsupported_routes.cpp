@@ -32,20 +32,6 @@ Task<Response> no_managed_plugins(Request) {
   throw Error(Errc::not_implemented, "managed plugins are not supported by this engine");
 }
 
-Task<Response> no_build(Request) {
-  throw Error(Errc::not_implemented,
-              "this engine does not build images yet; use a buildx builder with the docker-container driver");
-}
-
-Task<Response> prune_no_cache(Request) {
-  co_return Response::json(200, R"({"CachesDeleted":null,"SpaceReclaimed":0})");
-}
-
-Task<Response> cancel_no_build(Request request) {
-  if (request.query().get("id").empty()) throw Error(Errc::invalid_argument, "build ID not provided");
-  co_return Response::empty(200);
-}
-
 void add_swarm(Router& router) {
   router.add(Method::get, "/swarm", not_a_manager);
   router.add(Method::post, "/swarm/init", no_swarm);
@@ -91,9 +77,6 @@ void add_unsupported_routes(Router& router) {
   router.add(Method::get, "/containers/{name:.*}/checkpoints", no_checkpoints);
   router.add(Method::post, "/containers/{name:.*}/checkpoints", no_checkpoints);
   router.add(Method::delete_, "/containers/{name:.*}/checkpoints/{checkpoint}", no_checkpoints);
-  router.add(Method::post, "/build", no_build);
-  router.add(Method::post, "/build/prune", prune_no_cache, {.min_api = {1, 31}});
-  router.add(Method::post, "/build/cancel", cancel_no_build);
 }
 
 }  // namespace gantry::api

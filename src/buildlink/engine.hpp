@@ -126,6 +126,12 @@ class Engine {
 
   /// As they are now: a reload changes them.
   virtual Settings settings() = 0;
+  /// May the worker end, having got so many connections? After `true` no more come.
+  virtual bool may_leave(std::uint64_t received) = 0;
+  /// For reads of the daemon that do not wait for a worker.
+  virtual void tell_usage(const protocol::UsageReport& report) = 0;
+  /// The event of a prune that a client asked for.
+  virtual void tell_pruned(std::int64_t reclaimed) = 0;
 };
 
 }  // namespace gantry::buildlink

@@ -1,12 +1,15 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <thread>
 
+#include "base/error.hpp"
 #include "buildlink/engine.hpp"
 #include "protocol/build_link.hpp"
 #include "sys/fd.hpp"
@@ -34,8 +37,8 @@ class Connections {
   sys::Fd socket_;
 };
 
-/// The reply to a request that came as an exchange ("build", "prune", …), and its body. For one thread; cancel() from
-/// any. Destroyed without a reply it answers 500.
+/// The reply to a request that came as an exchange ("build", "prune", …), and its body. For one thread. Writing blocks
+/// while the client does not read.
 class Exchange {
  public:
   explicit Exchange(sys::Fd fd);
@@ -51,17 +54,23 @@ class Exchange {
   /// gone.
   void write(std::string_view bytes);
   bool started() const noexcept { return started_; }
-  /// An error as the daemon words them: a status and {"message":…} before the first byte. Nothing if it has started.
+  /// An error as the daemon words them: a status and {"message":…}. Nothing if the reply has started.
   void fail(const Error& error);
-  /// Requested when the client goes away. Watched by a thread from the moment the body was read to its end, or
-  /// watch_client() is called.
-  std::stop_token client_gone() const;
-  void watch_client();
+  /// The end of the body. Without it the client is told that something broke.
+  void finish();
+  /// Requested when the client goes away, by a thread that watches until this is destroyed.
+  std::stop_token client_gone() const { return gone_.get_token(); }
 
  private:
-  struct State;
-  std::shared_ptr<State> state_;
+  void send_frame(std::string_view bytes);
+  void watch();
+
+  sys::Fd fd_;
+  sys::Fd wake_;  // an eventfd: ends the watching
   bool started_ = false;
+  bool finished_ = false;
+  std::stop_source gone_;
+  std::thread watcher_;
 };
 
 /// The daemon as an Engine. `gone` is called, from a thread, when the daemon closes its end.

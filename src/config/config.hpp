@@ -45,6 +45,7 @@ struct BuilderConfig {
   bool allow_security_insecure = false;
   bool allow_device = true;
   std::int64_t history_entries = 50;
+  std::int64_t memory_bytes = std::int64_t{1} << 30;  // of the build worker itself, not of what it runs; 0: no bound
   bool operator==(const BuilderConfig&) const = default;
 };
 

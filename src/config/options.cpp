@@ -300,8 +300,8 @@ const auto kOptions = std::to_array<Option>({
     {.key = "builder",
      .flag = "",
      .member = &C::builder,
-     .help = "Builder: gc, entitlements and history",
-     .no_effect = kNotYet},
+     .help = "Builder: gc, entitlements, history and memory (of the build worker)",
+     .reload = live},
 
     // Networks.
     {.key = "bridge",

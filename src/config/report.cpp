@@ -38,7 +38,8 @@ json::value to_json(const BuilderConfig& builder) {
                       {"entitlements", json::object{{"network-host", builder.allow_network_host},
                                                     {"security-insecure", builder.allow_security_insecure},
                                                     {"device", builder.allow_device}}},
-                      {"history", json::object{{"maxEntries", builder.history_entries}}}};
+                      {"history", json::object{{"maxEntries", builder.history_entries}}},
+                      {"memory", builder.memory_bytes}};
 }
 
 struct ToJson {

@@ -3,6 +3,7 @@
 namespace gantry::db {
 
 // Each table's text stands beside its rows.
+extern const char* const kBuildSchema;
 extern const char* const kContainerSchema;
 extern const char* const kEventSchema;
 extern const char* const kImageSchema;
@@ -15,6 +16,7 @@ const std::vector<std::vector<const char*>>& migrations() {
   static const std::vector<std::vector<const char*>> all{
       {kContainerSchema, kEventSchema, kImageSchema, kLayerSchema, kNetworkSchema, kVolumeSchema},
       {kLayerFingerprint},
+      {kBuildSchema},
   };
   return all;
 }

@@ -12,6 +12,7 @@
 #include "image/archive_load.hpp"
 #include "image/archive_save.hpp"
 #include "image/build_image.hpp"
+#include "image/build_result.hpp"
 #include "image/context.hpp"
 #include "image/pull.hpp"
 #include "image/push.hpp"
@@ -109,6 +110,18 @@ Task<std::string> Transfers::import(ImportRequest request, ProgressPtr progress)
 
 Task<ImagePtr> Transfers::commit(CommitRequest request) {
   co_return co_await image::commit(state_->context, std::move(request));
+}
+
+Task<PackedLayer> Transfers::pack_layer(sys::Path directory, std::shared_ptr<const std::atomic<bool>> give_up) {
+  co_return co_await image::pack_layer(state_->context, std::move(directory), std::move(give_up));
+}
+
+Task<std::optional<Descriptor>> Transfers::find_layer_blob(std::string chain_id) {
+  co_return co_await image::find_layer_blob(state_->context, std::move(chain_id));
+}
+
+Task<AssembledImage> Transfers::assemble(AssembleRequest request) {
+  co_return co_await image::assemble(state_->context, std::move(request));
 }
 
 Task<std::shared_ptr<storage::ByteChannel>> Transfers::save(SaveRequest request) {

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -69,6 +71,27 @@ struct CommitRequest {
   std::vector<Reference> names;
 };
 
+/// A layer's directory as a blob. The hold keeps that.
+struct PackedLayer {
+  BlobHold hold;
+  std::string diff_id;
+  Descriptor blob;
+};
+
+/// An image whose layers are all here.
+struct AssembleRequest {
+  std::string config;                        // the config blob; its rootfs.diff_ids name the layers
+  std::vector<std::string> names;            // as users type them; may be empty
+  std::vector<std::string> chains;           // must be those of the config
+  std::map<std::string, std::string> blobs;  // of chains whose own blob may be gone: where else their content is
+};
+struct AssembledImage {
+  ImagePtr image;
+  std::string config_digest;
+  std::string manifest;            // its bytes
+  std::vector<std::string> names;  // in full
+};
+
 struct DistributionInfo {
   Descriptor descriptor;
   std::vector<Platform> platforms;
@@ -109,6 +132,15 @@ class Transfers {
   Task<std::string> import(ImportRequest request, ProgressPtr progress);
   /// Makes an image out of a base and one more layer. Returns it.
   Task<ImagePtr> commit(CommitRequest request);
+
+  /// Packs a directory, which looks as an overlay's upper layer does and does not change meanwhile, to a compressed tar
+  /// and stores that. `give_up`: when it becomes true, cancelled is thrown.
+  Task<PackedLayer> pack_layer(sys::Path directory, std::shared_ptr<const std::atomic<bool>> give_up);
+  /// The compressed tar of a layer that is here, if that is kept.
+  Task<std::optional<Descriptor>> find_layer_blob(std::string chain_id);
+  /// Makes an image of layers that are here, under these names, and publishes `create` and `tag`. Throws not_found if
+  /// a layer or its blob is not stored.
+  Task<AssembledImage> assemble(AssembleRequest request);
 
   /// What `docker save` writes. Resolves the names at once, so not_found comes before the first byte. The stream is
   /// produced as it is read; memory stays flat.

@@ -19,8 +19,8 @@ inline constexpr int kConnectionsFd = 3;
 inline constexpr int kRequestsFd = 4;
 inline constexpr std::size_t kMaxHandover = 192 << 10;
 inline constexpr std::size_t kMaxLinkFrame = 16 << 20;
-/// The worker ends with this status when it has nothing to do.
-inline constexpr int kWorkerIdle = 0;
+/// Names of builds' network sandboxes among those of containers, whose ids cannot begin like this.
+inline constexpr const char* kSandboxPrefix = "build-";
 
 struct LinkHeader {
   std::string Name;
@@ -36,10 +36,11 @@ BOOST_DESCRIBE_STRUCT(LinkHeader, (), (Name, Value))
 ///   "cancel", "usage"   the same, without a body
 struct Handover {
   std::string Kind;
-  std::string Query;  // of the URL, as it came
+  std::string ApiVersion;  // "1.41"
+  std::string Query;       // of the URL, as it came
   std::vector<LinkHeader> Headers;
 };
-BOOST_DESCRIBE_STRUCT(Handover, (), (Kind, Query, Headers))
+BOOST_DESCRIBE_STRUCT(Handover, (), (Kind, ApiVersion, Query, Headers))
 
 /// How the worker's reply to an exchange begins.
 struct ExchangeHead {
@@ -137,9 +138,8 @@ struct CreateImageParams {
   std::string Config;                 // the config blob
   std::vector<std::string> ChainIds;  // lowest first
   std::vector<std::string> Names;
-  std::string Parent;  // image that this one was made from, for `docker image ls --tree` and the like; may be empty
 };
-BOOST_DESCRIBE_STRUCT(CreateImageParams, (), (Config, ChainIds, Names, Parent))
+BOOST_DESCRIBE_STRUCT(CreateImageParams, (), (Config, ChainIds, Names))
 struct CreateImageResult {
   std::string Id;
   std::string ConfigDigest;
@@ -169,6 +169,44 @@ struct AttachNetworkResult {
 };
 BOOST_DESCRIBE_STRUCT(AttachNetworkResult, (), (ResolvConf, Hosts))
 
+/// "worker.leave": the worker has nothing to do. It may end if the daemon has handed over no more than it knows of;
+/// from then on the daemon hands over nothing until it has ended.
+struct LeaveParams {
+  std::uint64_t Received = 0;  // handovers since the start
+};
+BOOST_DESCRIBE_STRUCT(LeaveParams, (), (Received))
+struct LeaveResult {
+  bool Go = false;
+};
+BOOST_DESCRIBE_STRUCT(LeaveResult, (), (Go))
+
+/// The notice "usage": what the build cache holds, for reads that do not wait. The same is kept in
+/// <data-root>/buildkit/usage.json. Members are those of GET /system/df.
+struct UsageEntry {
+  std::string ID;
+  std::vector<std::string> Parents;
+  std::string Type;
+  std::string Description;
+  bool InUse = false;
+  bool Shared = false;
+  std::int64_t Size = 0;
+  std::string CreatedAt;
+  std::string LastUsedAt;  // empty: never
+  std::int64_t UsageCount = 0;
+};
+BOOST_DESCRIBE_STRUCT(UsageEntry, (),
+                      (ID, Parents, Type, Description, InUse, Shared, Size, CreatedAt, LastUsedAt, UsageCount))
+struct UsageReport {
+  std::vector<UsageEntry> Records;
+};
+BOOST_DESCRIBE_STRUCT(UsageReport, (), (Records))
+/// The notice "pruned".
+struct PrunedNotice {
+  std::int64_t Reclaimed = 0;
+};
+BOOST_DESCRIBE_STRUCT(PrunedNotice, (), (Reclaimed))
+inline constexpr std::size_t kMaxUsageRecords = 10'000;
+
 /// "settings"
 struct GcRule {
   std::vector<std::string> Filters;
@@ -189,6 +227,7 @@ struct BuildSettings {
   std::string EngineId;
   std::string DataRoot;      // <data-root>/buildkit
   std::string RunDirectory;  // <exec-root>/build
+  std::string ExecRoot;
   bool Debug = false;
   bool Experimental = false;
   bool AllowNetworkHost = true;
@@ -200,14 +239,12 @@ struct BuildSettings {
   std::int64_t GcMinFreeSpace = 0;
   std::vector<GcRule> GcRules;
   std::int64_t HistoryEntries = 50;
-  std::int64_t HistoryMaxAge = 0;   // nanoseconds
-  int Parallelism = 0;              // 0: chosen by the solver
-  std::string CgroupParent;         // where a build's processes go: "/docker/buildkit-…/run"
-  std::string DefaultCgroupParent;  // what `--cgroup-parent` replaces
-  bool SystemdCgroup = false;
+  std::int64_t HistoryMaxAge = 0;  // nanoseconds
+  int Parallelism = 0;             // 0: chosen by the solver
+  std::string CgroupParent;        // where a build's processes go: "/docker/buildkit-…/run"
   std::string RuntimePath;
   std::vector<std::string> RuntimeArgs;
-  std::string SeccompProfile;  // text of a profile; empty: the built-in one
+  std::string SeccompProfile;  // a file; empty: the built-in one
   bool Unconfined = false;     // no seccomp profile
   std::vector<LinkUlimit> DefaultUlimits;
   std::int64_t DefaultShmSize = 64 << 20;
@@ -219,10 +256,9 @@ struct BuildSettings {
   std::string Platform;  // of this machine
 };
 BOOST_DESCRIBE_STRUCT(BuildSettings, (),
-                      (EngineId, DataRoot, RunDirectory, Debug, Experimental, AllowNetworkHost, AllowInsecure,
+                      (EngineId, DataRoot, RunDirectory, ExecRoot, Debug, Experimental, AllowNetworkHost, AllowInsecure,
                        AllowDevice, GcEnabled, GcReservedSpace, GcMaxUsedSpace, GcMinFreeSpace, GcRules, HistoryEntries,
-                       HistoryMaxAge, Parallelism, CgroupParent, DefaultCgroupParent, SystemdCgroup, RuntimePath,
-                       RuntimeArgs, SeccompProfile, Unconfined, DefaultUlimits, DefaultShmSize, HostGatewayIps, Dns,
-                       HttpProxy, HttpsProxy, NoProxy, Platform))
+                       HistoryMaxAge, Parallelism, CgroupParent, RuntimePath, RuntimeArgs, SeccompProfile, Unconfined,
+                       DefaultUlimits, DefaultShmSize, HostGatewayIps, Dns, HttpProxy, HttpsProxy, NoProxy, Platform))
 
 }  // namespace gantry::protocol

@@ -41,6 +41,25 @@ struct UnpackRequest {
   UnpackBudget budget;
 };
 
+/// A directory that looks as an overlay's upper layer does, and what it is on top of.
+struct AdoptRequest {
+  std::string parent;   // chain id, ready; empty for the lowest layer
+  std::string diff_id;  // digest of its tar
+  std::string blob_digest;
+  sys::Path directory;  // on the file system of the data root; becomes the layer's
+  Timestamp created;
+};
+
+struct StagedLayer;
+
+struct Unpacked {
+  Layer layer;
+  bool reused = false;  // it was there already, or another request unpacked it; `source` was then not read to its end
+};
+
+/// What is wrong with the directory of a layer whose row says that it is ready. Blocks.
+std::vector<std::string> examine_layer_blocking(const sys::Paths& paths, const Layer& layer);
+
 /// Layers that nothing uses and that are about to go (LayerStore::begin_removal()).
 struct LayerRemoval {
   std::vector<Layer> layers;  // those on top first
@@ -96,6 +115,11 @@ class LayerStore {
   /// is nearly full; what the source throws.
   /// Durable  on return.
   Task<Unpacked> unpack(UnpackRequest request);
+  /// Makes a layer of a directory, which is moved. If the layer is there already, the directory stays where it is and
+  /// the result is `reused`. After a crash, or when it fails half-way, the directory may be gone.
+  /// Requires  that nobody writes to the directory, and that the parent is held.
+  /// Durable  on return.
+  Task<Unpacked> adopt(AdoptRequest request);
   /// Unpacks a missing layer anew from its blob. A layer that is ready is left alone.
   Task<Unpacked> rebuild(std::string chain, std::shared_ptr<ByteSource> source);
   /// Notes that the directory of a layer is not usable, so that it is rebuilt. The directory goes.
@@ -149,6 +173,7 @@ class LayerStore {
   Task<void> run_unpack(WorkPtr work, UnpackRequest request);
   Task<void> unpack_steps(WorkPtr work, UnpackRequest request);
   Task<void> place_steps(WorkPtr work, std::shared_ptr<StagedLayer> staged, UnpackRequest request);
+  Task<Unpacked> adopt_steps(WorkPtr work, std::string chain, AdoptRequest request);
   Task<void> wait_for_parent(std::string parent);
   Task<void> end_removal_steps(LayerRemoval removal);
   Task<void> mark_missing_steps(std::string chain);

@@ -308,4 +308,31 @@ void create_cgroup(const CgroupLayout& layout, std::string_view group) {
   for (const Path& root : roots) make_directories(root / relative);
 }
 
+void enter_cgroup(const CgroupLayout& layout, std::string_view group) {
+  std::set<Path> places;
+  for (const char* controller : {"memory", "pids"})
+    if (const auto directory = layout.directory(controller, group)) places.insert(*directory);
+  if (!layout.unified.empty()) places.insert(layout.unified / Path(group).relative_path());
+  for (const Path& directory : places) write_existing(directory / "cgroup.procs", "0");
+}
+
+bool limit_cgroup_memory(const CgroupLayout& layout, std::string_view group, std::int64_t bytes) {
+  const auto directory = layout.directory("memory", group);
+  if (!directory) return false;
+  const std::string text = bytes > 0 ? std::to_string(bytes) : layout.is_v2() ? "max" : "-1";
+  try {
+    if (layout.is_v2()) {
+      Path at = layout.unified;
+      for (const Path& part : Path(group).relative_path()) {
+        write_existing(at / "cgroup.subtree_control", "+memory");
+        at /= part;
+      }
+    }
+    write_existing(*directory / (layout.is_v2() ? "memory.max" : "memory.limit_in_bytes"), text);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 }  // namespace gantry::sys

@@ -91,4 +91,10 @@ std::vector<std::string> list_child_cgroups(const CgroupLayout& layout, std::str
 /// Makes the group in every hierarchy that can hold it (the runtime does this for containers; we need it for parents).
 void create_cgroup(const CgroupLayout& layout, std::string_view group);
 
+/// Moves this process, with all its threads, into the group: in the hierarchies of memory and pids, and in version 2.
+void enter_cgroup(const CgroupLayout& layout, std::string_view group);
+
+/// Bounds the memory of the group and those below; 0: no bound. False where the machine cannot.
+bool limit_cgroup_memory(const CgroupLayout& layout, std::string_view group, std::int64_t bytes);
+
 }  // namespace gantry::sys

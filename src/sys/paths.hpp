@@ -16,12 +16,14 @@ namespace gantry::sys {
 ///     layers/<chain-id>/diff            an unpacked layer: a cache of a blob
 ///     containers/<id>/                  upper, work, hosts, hostname, resolv.conf, <id>-json.log
 ///     volumes/<name>/_data
+///     buildkit/                         the build cache: gantry-build's alone
 ///     tmp/                              unfinished things; emptied at start
 ///   <exec-root>/                        gone after a reboot
 ///     shims/<id>/                       socket, bundle, exit status, shim's own log
 ///     containers/<id>/rootfs            the merged mount
 ///     netns/<id>                        bind-mounted network namespaces
 ///     userns/<id>                       bind-mounted user namespaces of containers that are being started
+///     build/                            what builds use while they run
 ///     names/{networks,containers}/<id>  what the shims' name servers answer from
 struct Paths {
   Path data_root = "/var/lib/gantry";
@@ -37,6 +39,7 @@ struct Paths {
   Path container(const std::string& id) const { return containers() / id; }
   Path container_log(const std::string& id) const { return container(id) / (id + "-json.log"); }
   Path volumes() const { return data_root / "volumes"; }
+  Path builder() const { return data_root / "buildkit"; }
   Path tmp() const { return data_root / "tmp"; }
 
   Path shims() const { return exec_root / "shims"; }
@@ -46,6 +49,7 @@ struct Paths {
   Path netns() const { return exec_root / "netns"; }
   Path userns() const { return exec_root / "userns"; }
   Path names() const { return exec_root / "names"; }
+  Path build() const { return exec_root / "build"; }
 };
 
 }  // namespace gantry::sys
