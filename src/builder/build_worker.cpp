@@ -49,11 +49,14 @@ buildcache::LayerHooks layer_hooks(buildlink::Engine& engine) {
   hooks.hold = [&engine](const std::string& chain) { return engine.hold_layer(chain); };
   hooks.release = [&engine](const std::string& chain) { engine.release_layer(chain); };
   hooks.used_by_images = [&engine](const std::vector<std::string>& chains) { return engine.layers_of_images(chains); };
-  hooks.keep_only = [&engine](const std::set<std::string>& known) {
-    for (const std::string& chain : engine.leased_layers())
-      if (!known.contains(chain)) engine.release_layer(chain);
-  };
   return hooks;
+}
+
+/// Layers that a killed worker gave to the daemon without writing it down.
+void release_unknown_layers(buildlink::Engine& engine, buildcache::Cache& cache) {
+  const std::set<std::string> known = cache.daemon_layers();
+  for (const std::string& chain : engine.leased_layers())
+    if (!known.contains(chain)) engine.release_layer(chain);
 }
 
 /// Threads for requests, each joined when it has ended.
@@ -110,11 +113,12 @@ struct BuildWorker::Parts {
         operations{cache.snapshots(), cache.mutables(),     cache.index(), sessions, *engine, facts,
                    settings.DataRoot, settings.RunDirectory},
         solver(cache, make_factory(), solver_options()),
-        server(Services{cache, solver, sessions, *engine}),
+        server(Services{cache, solver, sessions, *engine, operations}),
 #ifdef GANTRY_CLASSIC
         classic{cache, solver, sessions, *engine, trees},
 #endif
         reporter(cache, *engine) {
+    release_unknown_layers(*engine, cache);
     cache.set_gc(gc_policies_of(settings, disk_size(settings.DataRoot)));
   }
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -16,23 +17,6 @@
 
 namespace gantry::solver {
 
-/// The error of a step, and which step it was.
-class SolveError : public Error {
- public:
-  SolveError(const Error& error, std::string vertex, std::vector<pb::SourceInfo> files,
-             std::vector<pb::Location> places)
-      : Error(error), vertex_(std::move(vertex)), files_(std::move(files)), places_(std::move(places)) {}
-  const std::string& vertex() const noexcept { return vertex_; }
-  /// Where the step was written: places()[i] is in files()[i]. Empty if the definition does not say.
-  const std::vector<pb::SourceInfo>& files() const noexcept { return files_; }
-  const std::vector<pb::Location>& places() const noexcept { return places_; }
-
- private:
-  std::string vertex_;
-  std::vector<pb::SourceInfo> files_;
-  std::vector<pb::Location> places_;
-};
-
 /// An exit status of a process that made a step fail, for the client's own exit status. Thrown by operations.
 class ExitError : public Error {
  public:
@@ -41,6 +25,25 @@ class ExitError : public Error {
 
  private:
   int exit_code_;
+};
+
+/// The error of a step, and which step it was.
+class SolveError : public Error {
+ public:
+  /// `error` may be an ExitError. `definition` says where the step was written.
+  SolveError(const Error& error, std::string vertex, const llb::Definition& definition);
+  /// Digest.
+  const std::string& vertex() const noexcept { return vertex_; }
+  const std::optional<int>& exit_code() const noexcept { return exit_code_; }
+  /// Where the step was written: places()[i] is in files()[i]. Empty if the definition does not say.
+  const std::vector<pb::SourceInfo>& files() const noexcept { return files_; }
+  const std::vector<pb::Location>& places() const noexcept { return places_; }
+
+ private:
+  std::string vertex_;
+  std::optional<int> exit_code_;
+  std::vector<pb::SourceInfo> files_;
+  std::vector<pb::Location> places_;
 };
 
 struct SolverOptions {
@@ -79,7 +82,7 @@ class Solver {
   template <class Work>
   static auto run_vertex(Job& job, const std::string& name, const std::string& digest, Work&& work) {
     const std::shared_ptr<Progress> progress = job.start_vertex(digest, name);
-    VertexEnd end{job, digest};
+    VertexEnd end{job, digest, {}};
     try {
       return std::forward<Work>(work)(*progress);
     } catch (const Error& e) {
