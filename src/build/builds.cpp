@@ -124,6 +124,7 @@ protocol::BuildSettings Builds::settings() const {
   out.GcMaxUsedSpace = config.builder.gc_max_used_bytes;
   out.GcMinFreeSpace = config.builder.gc_min_free_bytes;
   out.HistoryEntries = config.builder.history_entries;
+  out.IdleSeconds = config.builder.idle_seconds;
   out.CgroupParent = cgroup() + "/run";
   out.RuntimePath = services_.host.runc.path.empty() ? "runc" : services_.host.runc.path;
   out.Unconfined = config.seccomp_profile == "unconfined";

@@ -33,8 +33,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-/// So long it waits for more when it has nothing to do.
-constexpr Clock::duration kIdle = 30s;
 constexpr std::chrono::milliseconds kTick{250};
 constexpr int kLockPatience = 15;
 
@@ -247,7 +245,7 @@ void BuildWorker::run(const std::atomic<bool>& ending) {
     if (was_busy && !busy) parts.reporter.poke();
     was_busy = busy;
     if (busy || incoming) last_busy = Clock::now();
-    if (Clock::now() - last_busy < kIdle) continue;
+    if (Clock::now() - last_busy < std::chrono::seconds(parts.settings.IdleSeconds)) continue;
     parts.reporter.report();
     if (parts.engine->may_leave(parts.received)) return;
     last_busy = Clock::now();

@@ -46,6 +46,7 @@ struct BuilderConfig {
   bool allow_device = true;
   std::int64_t history_entries = 50;
   std::int64_t memory_bytes = std::int64_t{1} << 30;  // of the build worker itself, not of what it runs; 0: no bound
+  std::int64_t idle_seconds = 30;  // a build worker without anything to do ends after this
   bool operator==(const BuilderConfig&) const = default;
 };
 

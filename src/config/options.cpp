@@ -300,7 +300,7 @@ const auto kOptions = std::to_array<Option>({
     {.key = "builder",
      .flag = "",
      .member = &C::builder,
-     .help = "Builder: gc, entitlements, history and memory (of the build worker)",
+     .help = "Builder: gc, entitlements, history; memory (bytes) and idle (seconds) of the build worker",
      .reload = live},
 
     // Networks.

@@ -39,6 +39,7 @@ json::value to_json(const BuilderConfig& builder) {
                                                     {"security-insecure", builder.allow_security_insecure},
                                                     {"device", builder.allow_device}}},
                       {"history", json::object{{"maxEntries", builder.history_entries}}},
+                      {"idle", builder.idle_seconds},
                       {"memory", builder.memory_bytes}};
 }
 

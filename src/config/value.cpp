@@ -189,9 +189,10 @@ BuilderConfig read_builder(const json::value& value, const std::string& path, Mi
     std::string field = to_lower(member.key());
     if (field == "gc") read_builder_gc(member.value(), at, bad, builder);
     else if (field == "entitlements") read_builder_entitlements(member.value(), at, bad, builder);
+    else if (field == "idle") builder.idle_seconds = read_int(member.value(), at, bad);
     else if (field == "memory") builder.memory_bytes = read_bytes(member.value(), at, bad);
     else if (field != "history")
-      bad.push_back(unknown_field(at, member.key(), {"gc", "entitlements", "history", "memory"}));
+      bad.push_back(unknown_field(at, member.key(), {"gc", "entitlements", "history", "idle", "memory"}));
     else if (const json::object* history = member.value().if_object()) {
       if (const json::value* entries = history->if_contains("maxEntries"))
         builder.history_entries = read_int(*entries, at + ".maxEntries", bad);

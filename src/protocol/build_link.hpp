@@ -240,8 +240,9 @@ struct BuildSettings {
   std::vector<GcRule> GcRules;
   std::int64_t HistoryEntries = 50;
   std::int64_t HistoryMaxAge = 0;  // nanoseconds
-  int Parallelism = 0;             // 0: chosen by the solver
-  std::string CgroupParent;        // where a build's processes go: "/docker/buildkit-…/run"
+  std::int64_t IdleSeconds = 30;
+  int Parallelism = 0;       // 0: chosen by the solver
+  std::string CgroupParent;  // where a build's processes go: "/docker/buildkit-…/run"
   std::string RuntimePath;
   std::vector<std::string> RuntimeArgs;
   std::string SeccompProfile;  // a file; empty: the built-in one
@@ -258,7 +259,8 @@ struct BuildSettings {
 BOOST_DESCRIBE_STRUCT(BuildSettings, (),
                       (EngineId, DataRoot, RunDirectory, ExecRoot, Debug, Experimental, AllowNetworkHost, AllowInsecure,
                        AllowDevice, GcEnabled, GcReservedSpace, GcMaxUsedSpace, GcMinFreeSpace, GcRules, HistoryEntries,
-                       HistoryMaxAge, Parallelism, CgroupParent, RuntimePath, RuntimeArgs, SeccompProfile, Unconfined,
-                       DefaultUlimits, DefaultShmSize, HostGatewayIps, Dns, HttpProxy, HttpsProxy, NoProxy, Platform))
+                       HistoryMaxAge, IdleSeconds, Parallelism, CgroupParent, RuntimePath, RuntimeArgs, SeccompProfile,
+                       Unconfined, DefaultUlimits, DefaultShmSize, HostGatewayIps, Dns, HttpProxy, HttpsProxy, NoProxy,
+                       Platform))
 
 }  // namespace gantry::protocol

@@ -160,6 +160,9 @@ class Gantry(Engine):
     def program():
         return Path(os.environ.get("GANTRYD", REPO / "build/release/src/gantryd"))
 
+    def base_config(self):
+        return {"builder": {"idle": 3}}  # seconds: an engine is idle soon after a build
+
     def command(self):
         return [str(self.program()), "--config-file", str(self.config_file), "-H", f"unix://{self.socket}", "--data-root",
                 str(self.data_root), "--exec-root", str(self.exec_root), "--pidfile", str(self.pidfile),
