@@ -20,8 +20,7 @@ constexpr std::size_t kQueueBytes = 1 << 20;   // what may wait where the contai
 constexpr std::size_t kAsyncBytes = 16 << 20;  // and where fluentd-buffer-limit counts messages
 constexpr std::size_t kRecordCost = 96;        // of a record, beside its bytes
 constexpr std::size_t kReadSize = 64 << 10;
-constexpr milliseconds kStartLimit{5000};  // for the first connection
-constexpr milliseconds kAckLimit{10'000};
+constexpr milliseconds kStartLimit{5000};       // for the first connection
 constexpr milliseconds kStuckAtTheEnd{10'000};  // the container has ended and the server takes nothing
 constexpr milliseconds kLongestEnd{60'000};
 constexpr milliseconds kReportEvery{1000};
@@ -41,6 +40,13 @@ std::unique_ptr<Encoder> make_encoder(const Settings& settings) {
   throw Error(Errc::invalid_argument, "logger: no log driver named '" + driver + "' is registered");
 }
 
+/// Less than a millisecond is one, because 0 means none.
+std::int64_t timeout_of(const Settings& settings, const std::string& key) {
+  const std::string text = settings.get(key, "0");
+  const std::int64_t ms = logs::parse_duration_ms(text);
+  return ms == 0 && text.find_first_of("123456789") != std::string::npos ? 1 : ms;
+}
+
 int ms_until(std::chrono::steady_clock::time_point when) {
   const auto left = std::chrono::ceil<milliseconds>(when - std::chrono::steady_clock::now()).count();
   return static_cast<int>(std::clamp<std::int64_t>(left, 0, 3'600'000));
@@ -56,6 +62,8 @@ RetryPolicy retry_policy(const Settings& settings) {
     policy.growth = 1.5;
     policy.longest_wait = 60'000;
     policy.connect_limit = 3000;
+    policy.write_limit = timeout_of(settings, "fluentd-write-timeout");
+    policy.read_limit = timeout_of(settings, "fluentd-read-timeout");
     policy.patient_attempts = settings.number("fluentd-max-retries", INT32_MAX);
     policy.patient_ms = INT64_MAX / 2;
   } else if (driver == "gelf") {
@@ -162,7 +170,7 @@ int Sender::timeout_ms() const {
   if (connection_.state() == Connection::State::closed && (!queue_.empty() || !drops_ || failures_ > 0))
     next = std::min(next, next_try_);
   if (connection_.state() == Connection::State::connecting) next = std::min(next, connect_deadline_);
-  if (awaiting_ack_) next = std::min(next, ack_deadline_);
+  next = std::min(next, server_deadline_);
   if (dropped_ != reported_) next = std::min(next, report_at_);
   if (input_ended_)
     next = std::min({next, std::max(progress_at_, ended_at_) + kStuckAtTheEnd, ended_at_ + kLongestEnd});
@@ -188,8 +196,9 @@ void Sender::loop_once() {
     if (entries[1].revents != 0) connection_.on_ready(entries[1].revents);
     if (connection_.state() == State::connecting && Clock::now() >= connect_deadline_)
       throw Error(Errc::unavailable, "i/o timeout");
-    if (awaiting_ack_ && ack_missing() && Clock::now() >= ack_deadline_)
-      throw Error(Errc::unavailable, "no acknowledgement");
+    if (awaiting_ack_ && !ack_missing()) return;
+    if (Clock::now() >= server_deadline_)
+      throw Error(Errc::unavailable, awaiting_ack_ ? "read: i/o timeout" : "write: i/o timeout");
   } catch (const Error& e) {
     lost(e.message());
   }
@@ -207,7 +216,7 @@ void Sender::read_shim() {
   if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR))) return;
   input_ended_ = true;
   ended_at_ = Clock::now();
-  flush_carries(last_time_);
+  for (const logs::Stream stream : {logs::Stream::out, logs::Stream::err}) flush_carry(stream, last_time_);
 }
 
 void Sender::process_input() {
@@ -231,7 +240,7 @@ void Sender::process_input() {
         consumed_ += logs::kPipeHeaderSize;
       }
       last_time_ = frame_->time;
-      if (frame_->gap) flush_carries(frame_->time);
+      if (frame_->gap) flush_carry(frame_->stream, frame_->time);
     }
     if (!process_frame_bytes()) return;
     if (frame_->size == 0) frame_.reset();
@@ -254,10 +263,9 @@ bool Sender::process_frame_bytes() {
   return true;
 }
 
-void Sender::flush_carries(Timestamp time) {
+void Sender::flush_carry(logs::Stream stream, Timestamp time) {
   LogMessage message;
-  for (const logs::Stream stream : {logs::Stream::out, logs::Stream::err})
-    if (splitter_.flush(stream, time, message)) take(message);
+  if (splitter_.flush(stream, time, message)) take(message);
 }
 
 void Sender::take(const LogMessage& message) {
@@ -302,6 +310,7 @@ void Sender::lost(const std::string& why) {
   connection_.close();
   sent_ = 0;
   awaiting_ack_ = false;
+  server_deadline_ = kNever;
   const double wait = static_cast<double>(policy_.first_wait) *
                       std::pow(policy_.growth, static_cast<double>(std::min<long long>(failures_, 40)));
   ++failures_;
@@ -314,6 +323,7 @@ void Sender::deliver() {
   try {
     while (!queue_.empty() && !awaiting_ack_) {
       const Record& record = queue_.front();
+      if (server_deadline_ == kNever) server_deadline_ = deadline_in(policy_.write_limit);
       const std::size_t taken = connection_.send(std::string_view(record.bytes).substr(sent_));
       if (taken == 0) return;
       progress_at_ = Clock::now();
@@ -321,12 +331,10 @@ void Sender::deliver() {
       if (sent_ < record.bytes.size()) continue;
       if (!record.ack.empty()) {
         awaiting_ack_ = true;
-        ack_deadline_ = Clock::now() + kAckLimit;
+        server_deadline_ = deadline_in(policy_.read_limit);
         return;
       }
-      queued_ -= record.bytes.size() + kRecordCost;
-      sent_ = 0;
-      queue_.pop_front();
+      record_done();
     }
   } catch (const Error& e) {
     lost(e.message());
@@ -339,10 +347,20 @@ bool Sender::ack_missing() {
   if (connection_.received().find(record.ack) == std::string::npos) return true;
   connection_.received().clear();
   awaiting_ack_ = false;
-  queued_ -= record.bytes.size() + kRecordCost;
-  sent_ = 0;
-  queue_.pop_front();
+  record_done();
   return false;
+}
+
+/// The first record is delivered.
+void Sender::record_done() {
+  queued_ -= queue_.front().bytes.size() + kRecordCost;
+  sent_ = 0;
+  server_deadline_ = kNever;
+  queue_.pop_front();
+}
+
+Sender::Clock::time_point Sender::deadline_in(std::int64_t ms) {
+  return ms == 0 ? kNever : Clock::now() + milliseconds(ms);
 }
 
 void Sender::report_dropped(bool now) {

@@ -20,6 +20,10 @@ struct RetryPolicy {
   double growth = 2;
   std::int64_t longest_wait = 15'000;
   std::int64_t connect_limit = 10'000;
+  /// In which the server must have taken a message, and acknowledged one; 0: no limit. Then the connection is made anew
+  /// and the message sent again.
+  std::int64_t write_limit = 0;
+  std::int64_t read_limit = 0;
   /// In blocking mode the container waits for a server that is away through so many attempts and so much time after the
   /// loss of the connection; then what does not fit into the queue is dropped.
   long long patient_attempts = 0;
@@ -42,6 +46,7 @@ class Sender {
 
  private:
   using Clock = std::chrono::steady_clock;
+  static constexpr Clock::time_point kNever = Clock::time_point::max();
   bool begin();
   bool connect_now();
   void loop_once();
@@ -50,7 +55,7 @@ class Sender {
   void read_shim();
   void process_input();
   bool process_frame_bytes();
-  void flush_carries(Timestamp time);
+  void flush_carry(logs::Stream stream, Timestamp time);
   void take(const LogMessage& message);
   bool full() const;
   bool patient() const;
@@ -58,6 +63,8 @@ class Sender {
   void lost(const std::string& why);
   void deliver();
   bool ack_missing();
+  void record_done();
+  static Clock::time_point deadline_in(std::int64_t ms);
   void report_dropped(bool now);
   void tell(const std::string& line) const;
   bool finished() const;
@@ -83,7 +90,7 @@ class Sender {
   std::size_t queued_ = 0;  // bytes
   std::size_t sent_ = 0;    // of the first record
   bool awaiting_ack_ = false;
-  Clock::time_point ack_deadline_{};
+  Clock::time_point server_deadline_ = kNever;  // for the first record: to be taken, then to be acknowledged
   std::vector<Record> scratch_;
 
   long long failures_ = 0;  // in a row

@@ -98,6 +98,15 @@ std::map<std::string, std::string> syslog_to(int port) {
   return {{"driver", "syslog"}, {"syslog-address", "tcp://127.0.0.1:" + std::to_string(port)}};
 }
 
+/// As fluentd answers a record that asks for it.
+void acknowledge(int client, const std::string& record) {
+  const std::string id = record.substr(record.rfind("chunk") + 6);
+  const std::string head =
+      "\x81\xa3"
+      "ack";
+  sys::write_all(client, head + static_cast<char>(0xa0 | id.size()) + id);
+}
+
 TEST(LogSender, DeliversAndEndsWhenAllIsSent) {
   const Listener server;
   Running running(syslog_to(server.port));
@@ -170,22 +179,49 @@ TEST(LogSender, FluentdWaitsForAcknowledgements) {
                    {"fluentd-request-ack", "true"}});
   const sys::Fd client = server.accept();
   running.send("one\ntwo\n");
-  const auto answer = [&client](const std::string& record) {
-    const std::string id = record.substr(record.rfind("chunk") + 6);
-    sys::write_all(client.get(),
-                   "\x81\xa3"
-                   "ack" +
-                       std::string(1, static_cast<char>(0xa0 | id.size())) + id);
-  };
   const std::string first = read_until(client.get(), "chunk");
   EXPECT_NE(first.find("\xa3one"), std::string::npos);
   EXPECT_EQ(first.find("\xa3two"), std::string::npos);
-  answer(first);
+  acknowledge(client.get(), first);
   const std::string second = read_until(client.get(), "chunk");
   EXPECT_NE(second.find("\xa3two"), std::string::npos);
-  answer(second);
+  acknowledge(client.get(), second);
   running.finish();
   EXPECT_TRUE(running.result);
+}
+
+TEST(LogSender, FluentdSendsAgainWhatIsNotAcknowledgedInTime) {
+  const Listener server;
+  Running running({{"driver", "fluentd"},
+                   {"fluentd-address", "127.0.0.1:" + std::to_string(server.port)},
+                   {"fluentd-request-ack", "true"},
+                   {"fluentd-read-timeout", "2s"},
+                   {"fluentd-retry-wait", "10ms"}});
+  const sys::Fd silent = server.accept();
+  running.send("one\n");
+  EXPECT_NE(read_until(silent.get(), "chunk").find("\xa3one"), std::string::npos);
+  const sys::Fd again = server.accept();
+  const std::string record = read_until(again.get(), "chunk");
+  EXPECT_NE(record.find("\xa3one"), std::string::npos);
+  acknowledge(again.get(), record);
+  running.finish();
+  EXPECT_TRUE(running.result);
+}
+
+TEST(LogSender, FluentdGivesAConnectionUpThatTakesNothing) {
+  const Listener server;
+  Running running({{"driver", "fluentd"},
+                   {"fluentd-address", "127.0.0.1:" + std::to_string(server.port)},
+                   {"fluentd-write-timeout", "200ms"},
+                   {"fluentd-retry-wait", "10ms"},
+                   {"drop", "1"},
+                   {"buffer", "1000000"}});
+  const sys::Fd silent = server.accept();
+  // More than the kernel keeps for a reader that does not come.
+  for (int i = 0; i < 200; ++i) running.send(std::string(200'000, 'x') + "\n");
+  const sys::Fd again = server.accept();
+  const std::jthread reader([&again] { (void)read_until(again.get(), "nothing of the kind"); });
+  running.finish();
 }
 
 TEST(LogSender, AGapEndsTheLineBeforeIt) {

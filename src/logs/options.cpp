@@ -80,6 +80,18 @@ void validate_syslog(const Options& options) {
     invalid("Invalid syslog format");
 }
 
+void validate_timeout(const Options& options, const std::string& key) {
+  const std::string text = value_of(options, key.c_str());
+  if (text.empty()) return;
+  const std::string refusal = "invalid value for " + key + ": value must be a duration";
+  try {
+    if (parse_duration_ms(text) < 0 || text.starts_with('-')) invalid(refusal + " that is non-negative");
+  } catch (Error& e) {
+    if (!e.message().starts_with(refusal)) e.prefix(refusal);
+    throw;
+  }
+}
+
 void validate_fluentd(const Options& options) {
   try {
     (void)parse_address(value_of(options, "fluentd-address"), "tcp", "24224");
@@ -88,8 +100,9 @@ void validate_fluentd(const Options& options) {
     throw;
   }
   if (const auto text = value_of(options, "fluentd-buffer-limit"); !text.empty()) (void)parse_bytes(text);
-  for (const char* key : {"fluentd-retry-wait", "fluentd-write-timeout", "fluentd-read-timeout"})
-    if (const auto text = value_of(options, key); !text.empty()) (void)parse_duration_ms(text);
+  if (const auto text = value_of(options, "fluentd-retry-wait"); !text.empty()) (void)parse_duration_ms(text);
+  validate_timeout(options, "fluentd-write-timeout");
+  validate_timeout(options, "fluentd-read-timeout");
   if (const auto text = value_of(options, "fluentd-max-retries"); !text.empty() && parse_int(text).value_or(-1) < 0)
     invalid("strconv.ParseUint: parsing " + quote(text) + ": invalid syntax");
   if (!value_of(options, "fluentd-async").empty() && !value_of(options, "fluentd-async-connect").empty())

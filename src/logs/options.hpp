@@ -29,7 +29,7 @@ void check_sockets_blocking(const std::string& driver, const Options& options);
 
 /// `mode=non-blocking`, or a driver's own option to the same end: output is dropped rather than the process stopped.
 bool drops_when_full(const std::string& driver, const Options& options);
-/// Bytes of output that wait for a slow server.
+/// Bytes of output that wait for a slow server or disk.
 std::uint64_t buffer_size(const Options& options);
 /// Whether a driver that sends its output away keeps a copy for `docker logs`.
 bool keeps_cache(const std::string& driver, const Options& options);

@@ -59,6 +59,11 @@ TEST(LogOptions, AddressesAreChecked) {
             std::string::npos);
   EXPECT_EQ(refusal("fluentd", {{"fluentd-async", "1"}, {"fluentd-async-connect", "1"}}),
             "conflicting options: cannot specify both 'fluentd-async' and 'fluentd-async-connect");
+  EXPECT_EQ(refusal("fluentd", {{"fluentd-read-timeout", "1.5s"}, {"fluentd-write-timeout", "0"}}), "");
+  EXPECT_EQ(refusal("fluentd", {{"fluentd-write-timeout", "-1ms"}}),
+            "invalid value for fluentd-write-timeout: value must be a duration that is non-negative");
+  EXPECT_EQ(refusal("fluentd", {{"fluentd-read-timeout", "5"}}),
+            "invalid value for fluentd-read-timeout: value must be a duration: time: missing unit in duration \"5\"");
 }
 
 TEST(LogOptions, AddressesAreTakenApart) {

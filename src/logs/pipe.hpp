@@ -17,7 +17,7 @@ namespace gantry::logs {
 struct PipeHeader {
   std::uint32_t size = 0;
   Stream stream = Stream::out;
-  bool gap = false;  // something was dropped before this
+  bool gap = false;  // something of this stream was dropped before this
   Timestamp time{};
 };
 
