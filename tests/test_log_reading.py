@@ -127,9 +127,10 @@ def wait_for(condition, timeout=60):
         time.sleep(0.02)
 
 
-def test_rotated_files_are_compressed_and_read(api):
-    # It lives on: what its end leaves unfinished is not compressed.
-    container = api.run("seq 1 20000; exec sleep 1000",
+@pytest.mark.parametrize("then", ["exec sleep 1000", "true"])
+def test_rotated_files_are_compressed_and_read(api, then):
+    """Those too that are not compressed yet when the container ends."""
+    container = api.run(f"seq 1 20000; {then}",
                         host=logging("json-file", max_size="200k", max_file="20", compress="true"))
     api.wait_for_log(container, "20000")
     path = api.inspect(container)["LogPath"]

@@ -197,6 +197,7 @@ void fill_log_config(protocol::ShimConfig& config, const sys::Paths& paths, cons
     const LogFileOptions file = log_file_options(driver, options);
     config.log = {file.max_size, file.max_file};
     config.log_compress = file.compress && !config.log_path.empty();
+    if (value_of(options, "mode") == "non-blocking") config.log_buffer = logs::buffer_size(options);
     auto attributes = log_attributes(container, options);
     const std::string tag = value_of(options, "tag");
     if (!tag.empty()) attributes["tag"] = render_log_tag(tag, container);

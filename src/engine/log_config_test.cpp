@@ -96,6 +96,7 @@ TEST_F(LogConfigTest, JsonFilesRotateUnlessThatIsTurnedOff) {
 TEST_F(LogConfigTest, ServersAreToldWhoSpeaks) {
   const auto config = filled("gelf", {{"gelf-address", "udp://h:1"}, {"labels", "role"}, {"mode", "non-blocking"}});
   EXPECT_TRUE(config.log_drops);
+  EXPECT_EQ(config.log_buffer, 1'000'000u);
   for (const char* pair :
        {"driver=gelf", "tag=aaaaaaaaaaaa", "container_name=/web", "command=sh -c true", "extra.role=db", "drop=1",
         "buffer=1000000", "gelf-address=udp://h:1", "image_name=busybox:latest"})

@@ -104,6 +104,7 @@ void set_number(ShimConfig& config, std::string_view key, const std::string& val
   if (key == "rows") config.rows = static_cast<std::uint16_t>(number_of(key, value, 0, 0xffff));
   else if (key == "columns") config.columns = static_cast<std::uint16_t>(number_of(key, value, 0, 0xffff));
   else if (key == "log_max_size") config.log.max_size = static_cast<std::uint64_t>(number_of(key, value, 0, kBig));
+  else if (key == "log_buffer") config.log_buffer = static_cast<std::uint64_t>(number_of(key, value, 0, kBig));
   else if (key == "log_max_file") config.log.max_file = static_cast<std::uint32_t>(number_of(key, value, 1, 1000));
   else if (key == "runtime_timeout_ms")
     config.runtime_timeout_ms = static_cast<std::uint32_t>(number_of(key, value, 1, 86'400'000));
@@ -134,6 +135,7 @@ std::string render_config(const ShimConfig& config) {
   put_line(out, "columns", config.columns);
   put_line(out, "log_max_size", static_cast<std::int64_t>(config.log.max_size));
   put_line(out, "log_max_file", config.log.max_file);
+  put_line(out, "log_buffer", static_cast<std::int64_t>(config.log_buffer));
   put_line(out, "runtime_timeout_ms", config.runtime_timeout_ms);
   if (config.oom_score_adj) put_line(out, "oom_score_adj", *config.oom_score_adj);
   for (const PublishedPort& port : config.ports)

@@ -139,6 +139,7 @@ TEST(Files, ConfigSurvivesRenderingAndParsing) {
   config.log_program = "/usr/libexec/gantry/gantry-log";
   config.log_settings = {"driver=syslog", "tag=a b\n100%"};
   config.log_drops = config.log_compress = true;
+  config.log_buffer = 1 << 20;
   config.oom_score_adj = -500;
   config.rows = 24;
   EXPECT_EQ(parse_config(render_config(config)), config);

@@ -49,10 +49,10 @@ struct RuntimeFailure {
 
 /// How a process ended.
 struct ExitRecord {
-  int exit_code = 0;            // 128 + n if a signal ended it
-  int signal = 0;               // 0 if it ended by itself
-  std::uint64_t oom_kills = 0;  // processes that the kernel killed in the container's cgroup for want of memory
-  bool oom_killed = false;      // oom_kills rose and this process ended by SIGKILL
+  int exit_code = 0;             // 128 + n if a signal ended it
+  int signal = 0;                // 0 if it ended by itself
+  std::uint64_t oom_kills = 0;   // processes that the kernel killed in the container's cgroup for want of memory
+  bool oom_killed = false;       // oom_kills rose and this process ended by SIGKILL
   std::int64_t finished_ns = 0;  // since 1970
   friend bool operator==(const ExitRecord&, const ExitRecord&) = default;
 };
@@ -148,18 +148,19 @@ struct ShimConfig {
   LogOptions log;
   std::string log_program;                // gantry-log
   bool log_compress = false;              // rotated files
+  std::uint64_t log_buffer = 0;           // log_path is written by log_program, and so many bytes wait for it
   std::vector<std::string> log_settings;  // "key=value", for gantry-log; empty: nothing is sent away
   bool log_drops = false;                 // output is dropped rather than the container stopped
   /// Absolute cgroup directories of the container, as far as the host has them. They need not exist yet.
-  std::string cgroup_memory;    // v2, or the v1 memory hierarchy: out-of-memory events
-  std::string cgroup_freezer;   // v2, or the v1 freezer hierarchy: pause
-  std::string cgroup_procs;     // any hierarchy that every process of the container is in: pids
-  std::string cgroup_shim;      // the group that the shim itself is in, in the same hierarchy; it exists
+  std::string cgroup_memory;                   // v2, or the v1 memory hierarchy: out-of-memory events
+  std::string cgroup_freezer;                  // v2, or the v1 freezer hierarchy: pause
+  std::string cgroup_procs;                    // any hierarchy that every process of the container is in: pids
+  std::string cgroup_shim;                     // the group that the shim itself is in, in the same hierarchy; it exists
   std::uint32_t runtime_timeout_ms = 120'000;  // after which a runtime command is killed
   std::optional<int> oom_score_adj;            // the shim's own; the container's must be in its config.json
   std::vector<PublishedPort> ports;
-  /// The name server at 127.0.0.11: the container's network namespace, and its file below <exec-root>/names. Empty: none
-  /// for now (see Type::serve_names).
+  /// The name server at 127.0.0.11: the container's network namespace, and its file below <exec-root>/names. Empty:
+  /// none for now (see Type::serve_names).
   std::string names;
   std::string netns;
 

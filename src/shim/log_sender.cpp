@@ -9,7 +9,6 @@
 #include "base/error.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
-#include "logs/pipe.hpp"
 #include "shim/runtime_command.hpp"
 #include "sys/process.hpp"
 
@@ -20,6 +19,7 @@ using std::chrono::milliseconds;
 
 /// The last output of a container that has ended is taken even while the process is busy: it is little.
 constexpr std::size_t kDrainRoom = 8 << 20;
+constexpr std::size_t kLargestFrame = 64 << 10;
 constexpr unsigned kLongestWait = 30;  // seconds before it is started again
 
 std::vector<std::string> environment() {
@@ -46,7 +46,7 @@ void LogSender::start() {
     if (restarts_ > 0) text.append("restarted=1") += '\0';
     const sys::Fd settings = text_file(text);
     sys::SpawnOptions spawn;
-    spawn.argv = {options_.program, "send"};
+    spawn.argv = {options_.program, options_.verb};
     spawn.env = environment();
     spawn.stdin_fd = settings.get();
     spawn.directory = "/";  // it may live longer than our directory and what that is mounted on
@@ -100,7 +100,8 @@ void LogSender::read_lines() {
 void LogSender::ended() {
   watch_.reset();
   socket_.reset();
-  drop(pending_.size() - sent_);
+  dropped_ += pending_.size() - sent_;
+  for (Line& line : streams_) line = {false, line.skipping || line.open, true};
   pending_ = std::string();
   sent_ = 0;
   dropped_ += std::exchange(told_dropped_, 0);
@@ -112,39 +113,61 @@ void LogSender::ended() {
   changed_();
 }
 
-void LogSender::drop(std::size_t bytes) {
-  dropped_ += bytes;
-  if (bytes > 0) gap_ = true;
+bool LogSender::has_room() const noexcept {
+  const std::size_t room = options_.drops ? options_.room : kDrainRoom;
+  return socket_ && !finishing_ && (pending_.empty() || pending_.size() - sent_ < room);
+}
+
+/// How much of a piece goes on its way: of what does not fit, the end of a line that was begun.
+std::size_t LogSender::to_take(const Line& line, std::string_view piece) const {
+  if (has_room()) return line.skipping ? 0 : piece.size();
+  if (!line.open || !socket_ || finishing_) return 0;
+  return piece.substr(0, logs::kMaxLine).find('\n') + 1;
+}
+
+void LogSender::drop(Line& line, std::string_view piece) {
+  dropped_ += piece.size();
+  line = {false, piece.back() != '\n', true};
 }
 
 void LogSender::send(logs::Stream stream, std::string_view bytes, Timestamp now) {
+  Line& line = streams_[stream == logs::Stream::err ? 1 : 0];
   while (!bytes.empty()) {
-    const std::string_view piece = bytes.substr(0, logs::kMaxPipeFrame);
+    std::string_view piece = bytes.substr(0, kLargestFrame);
+    if (const std::size_t taken = to_take(line, piece); taken > 0) {
+      piece = piece.substr(0, taken);
+      logs::PipeHeader header;
+      header.size = static_cast<std::uint32_t>(piece.size());
+      header.stream = stream;
+      header.gap = std::exchange(line.gap, false);
+      header.time = now;
+      line.open = piece.back() != '\n';
+      send_frame(header, piece);
+    } else {
+      // A line whose beginning was dropped is not taken up in its middle.
+      if (const std::size_t end = piece.find('\n'); has_room() && end != std::string_view::npos)
+        piece = piece.substr(0, end + 1);
+      drop(line, piece);
+    }
     bytes.remove_prefix(piece.size());
-    if (!socket_ || finishing_ || (!pending_.empty() && (options_.drops || pending_.size() >= kDrainRoom))) {
-      drop(piece.size());
-      continue;
-    }
-    logs::PipeHeader header;
-    header.size = static_cast<std::uint32_t>(piece.size());
-    header.stream = stream;
-    header.gap = std::exchange(gap_, false);
-    header.time = now;
-    const auto head = logs::encode_pipe_header(header);
-    ssize_t sent = 0;
-    if (pending_.empty()) {
-      iovec parts[2] = {{const_cast<char*>(head.data()), head.size()}, {const_cast<char*>(piece.data()), piece.size()}};
-      msghdr message{};
-      message.msg_iov = parts;
-      message.msg_iovlen = 2;
-      sent = std::max<ssize_t>(::sendmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL), 0);
-    }
-    const auto taken = static_cast<std::size_t>(sent);
-    if (taken == head.size() + piece.size()) continue;
-    if (taken < head.size()) pending_.append(head.data() + taken, head.size() - taken);
-    pending_.append(piece.substr(taken < head.size() ? 0 : taken - head.size()));
-    watch_.change(EPOLLIN | EPOLLOUT);
   }
+}
+
+void LogSender::send_frame(const logs::PipeHeader& header, std::string_view piece) {
+  const auto head = logs::encode_pipe_header(header);
+  ssize_t sent = 0;
+  if (pending_.empty()) {
+    iovec parts[2] = {{const_cast<char*>(head.data()), head.size()}, {const_cast<char*>(piece.data()), piece.size()}};
+    msghdr message{};
+    message.msg_iov = parts;
+    message.msg_iovlen = 2;
+    sent = std::max<ssize_t>(::sendmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL), 0);
+  }
+  const auto taken = static_cast<std::size_t>(sent);
+  if (taken == head.size() + piece.size()) return;
+  if (taken < head.size()) pending_.append(head.data() + taken, head.size() - taken);
+  pending_.append(piece.substr(taken < head.size() ? 0 : taken - head.size()));
+  watch_.change(EPOLLIN | EPOLLOUT);
 }
 
 void LogSender::flush() {
@@ -152,7 +175,11 @@ void LogSender::flush() {
     const ssize_t sent =
         ::send(socket_.get(), pending_.data() + sent_, pending_.size() - sent_, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0 && errno == EAGAIN) return;
+    if (sent < 0 && errno == EAGAIN) {
+      // Moving the rest costs at most as much as was sent.
+      if (sent_ >= pending_.size() - sent_) pending_.erase(0, std::exchange(sent_, 0));
+      return;
+    }
     if (sent <= 0) return ended();
     sent_ += static_cast<std::size_t>(sent);
   }

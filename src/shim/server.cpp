@@ -193,6 +193,8 @@ void Server::dispatch(const Message& request, const Reply& reply) {
 
 void Server::dispatch_log(const Message& request, const Reply& reply) {
   logs::Writer* const log = container_.log().file();
+  if (log == nullptr && container_.log().writing())
+    throw Error(Errc::not_implemented, "the container's log is written by another process");
   if (log != nullptr && request.type() == Type::reopen_log) log->reopen();
   if (log != nullptr && request.type() == Type::clear_log) log->clear();
   if (log != nullptr && request.type() == Type::set_log_options) {
@@ -267,7 +269,7 @@ void Server::shutdown(const Reply& reply) {
   stop_when_quiet(100);
 }
 
-/// Clients and the log driver that still take the last output get a while.
+/// Clients and the log driver that still take the last output get a while, and so does a log that is being compressed.
 void Server::stop_when_quiet(int attempts) {
   if (attempts == 0 || (container_.attached() == 0 && !container_.log().busy())) return loop_.stop();
   stop_ = loop_.after(std::chrono::milliseconds(100), [this, attempts] { stop_when_quiet(attempts - 1); });

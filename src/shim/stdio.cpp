@@ -17,6 +17,8 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kDrainLimit{2000};
 constexpr milliseconds kFlushLimit{1000};
+/// What Docker waits for a logger to end; then what is not written comes later, or not at all.
+constexpr milliseconds kLogLimit{10'000};
 constexpr milliseconds kSilence{1000};
 /// Fewer, larger reads for processes that print a lot. The kernel takes the pages only when they are filled.
 constexpr int kPipeSize = 1 << 20;
@@ -178,9 +180,10 @@ void Stdio::settle() {
       !ending_ && (slow_log || std::any_of(clients_.begin(), clients_.end(), [](const auto& c) { return c->full(); }));
   if (wait != paused_) pause_sources(wait);
   for (const auto& client : clients_) client->input_ready();
-  if (!drained_called_ || !clients_.empty()) return;
-  if (flushed_) flushed();
-  if (idle_) idle_();  // may destroy this
+  if (!drained_called_) return;
+  const bool log_done = log_ == nullptr || !log_->writing();
+  if (flushed_ && log_done && (clients_.empty() || clients_late_)) flushed();
+  if (idle_ && clients_.empty()) idle_();  // may destroy this
 }
 
 // ---- input
@@ -268,8 +271,14 @@ void Stdio::drained() {
   if (log_ != nullptr) log_->finish(now());
   if (drained_) std::exchange(drained_, nullptr)();
   for (const auto& client : clients_) client->finish();
-  limit_ = loop_.after(kFlushLimit, [this] { flushed(); });
+  limit_ = loop_.after(kFlushLimit, [this] { flush_limit(); });
   client_changed();
+}
+
+void Stdio::flush_limit() {
+  if (log_ == nullptr || !log_->writing()) return flushed();
+  clients_late_ = true;
+  limit_ = loop_.after(kLogLimit - kFlushLimit, [this] { flushed(); });
 }
 
 void Stdio::flushed() {

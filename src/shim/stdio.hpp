@@ -65,7 +65,8 @@ class Stdio {
   sys::TerminalSize wanted_size() const noexcept { return wanted_size_; }
 
   /// The process has ended. Reads what is left (at most kDrainLimit if a descendant keeps the stream open), calls
-  /// `drained`, lets the clients have it (at most kFlushLimit), calls `flushed`. Slower clients go on afterwards.
+  /// `drained`, lets the clients have it (at most kFlushLimit) and the log be written (at most kLogLimit), calls
+  /// `flushed`. Slower clients go on afterwards.
   void end(std::function<void()> drained, std::function<void()> flushed);
 
   std::uint32_t attached() const noexcept;
@@ -97,6 +98,7 @@ class Stdio {
   void input_broken();
   void drain_now();
   void drained();
+  void flush_limit();
   void flushed();
   void forget_memory_when_silent();
 
@@ -109,6 +111,7 @@ class Stdio {
   bool paused_ = false;
   bool ending_ = false;
   bool drained_called_ = false;
+  bool clients_late_ = false;  // kFlushLimit is over
 
   sys::Fd input_;
   Watch input_watch_;

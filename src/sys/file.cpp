@@ -61,6 +61,7 @@ constexpr int kOpenDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 /// Trees of containers are as deep as someone inside wanted them to be, while every level of a walk holds a descriptor
 /// and a stack frame.
 constexpr int kDeepestWalk = 256;
+constexpr int kRemovalAttempts = 8;  // of a directory in which somebody still makes files
 
 /// One remove_tree().
 struct Removal {
@@ -252,15 +253,17 @@ std::uint64_t remove_tree(const Path& path) {
   }
   const Fd top = open_file(path, kOpenDirectory);
   removal.top = top.get();
-  for (std::uint64_t before = removal.moved;; before = removal.moved) {
-    Fd again(::openat(top.get(), ".", kOpenDirectory));
-    if (!again) throw Error::from_errno(errno, fmt::format("open {}", path.string()));
-    remove_below(removal, std::move(again), 0);
-    if (removal.moved == before) break;  // what lay too deep is at the top now
+  for (int attempts = 1;; ++attempts) {
+    for (std::uint64_t before = removal.moved;; before = removal.moved) {
+      Fd again(::openat(top.get(), ".", kOpenDirectory));
+      if (!again) throw Error::from_errno(errno, fmt::format("open {}", path.string()));
+      remove_below(removal, std::move(again), 0);
+      if (removal.moved == before) break;  // what lay too deep is at the top now
+    }
+    if (::rmdir(path.c_str()) == 0 || errno == ENOENT) return removal.freed;
+    if (errno != ENOTEMPTY || attempts == kRemovalAttempts)
+      throw Error::from_errno(errno, fmt::format("remove directory {}", path.string()));
   }
-  if (::rmdir(path.c_str()) != 0 && errno != ENOENT)
-    throw Error::from_errno(errno, fmt::format("remove directory {}", path.string()));
-  return removal.freed;
 }
 
 std::uint64_t tree_size(const Path& path) {
