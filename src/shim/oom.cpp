@@ -11,7 +11,8 @@ namespace gantry::shim {
 namespace {
 
 using std::chrono::milliseconds;
-constexpr milliseconds kLookAgain[] = {milliseconds(5), milliseconds(50), milliseconds(500)};
+/// Version 1 signals before it kills, and counts after that.
+constexpr milliseconds kLookAgain[] = {milliseconds(5), milliseconds(50), milliseconds(500), milliseconds(5000)};
 
 std::uint64_t counter(std::string_view text, std::string_view name) {
   while (!text.empty()) {
@@ -60,6 +61,7 @@ void OomWatch::watch_v1() {
     if (::access((cgroup_ / "memory.oom_control").c_str(), R_OK) != 0) return watch_.reset();
     look_again(0);
   });
+  look_again(0);  // a kill that began before we asked to be told
 }
 
 void OomWatch::look_again(int attempt) {
