@@ -25,7 +25,7 @@ namespace asio = boost::asio;
 namespace gantry::api {
 namespace {
 
-using namespace asio::experimental::awaitable_operators;
+using namespace boost::asio::experimental::awaitable_operators;
 
 constexpr std::size_t kPiece = 64 << 10;
 /// Longest piece of a reply's body that the builder sends.

@@ -25,6 +25,8 @@ using namespace std::chrono_literals;
 /// A worker that is about to end has this long before it is killed.
 constexpr std::chrono::milliseconds kEndPatience{10'000};
 constexpr int kHandoverTries = 4;
+constexpr int kClearRounds = 200;
+constexpr std::chrono::milliseconds kClearInterval{20};
 
 struct Pair {
   sys::Fd ours;
@@ -97,14 +99,16 @@ Worker::Worker(boost::asio::any_io_executor loop, async::Lanes& lanes, const sys
 Worker::~Worker() = default;
 
 Task<void> Worker::clear_cgroup(std::string group) {
-  co_await lanes_.quick.run([&cgroups = cgroups_, group] {
-    for (int round = 0; round < 100; ++round) {
+  // The kernel tells nobody when the last process of a group of version 1 is gone.
+  for (int round = 0; round < kClearRounds; ++round) {
+    const bool cleared = co_await lanes_.quick.run([&cgroups = cgroups_, group] {
       sys::kill_cgroup(cgroups, group);
-      if (sys::remove_cgroup(cgroups, group)) return;
-      ::usleep(20'000);
-    }
-    log::warning("the control group {} of the builder cannot be removed: processes of it do not end", group);
-  });
+      return sys::remove_cgroup(cgroups, group);
+    });
+    if (cleared) co_return;
+    co_await async::sleep_for(kClearInterval);
+  }
+  log::warning("the control group {} of the builder cannot be removed: processes of it do not end", group);
 }
 
 Task<void> Worker::recover() { co_await clear_cgroup(options_().cgroup); }

@@ -31,10 +31,7 @@ namespace gantry::builder {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using namespace std::chrono_literals;
-
 constexpr std::chrono::milliseconds kTick{250};
-constexpr int kLockPatience = 15;
 
 std::int64_t disk_size(const sys::Path& directory) {
   struct statvfs st{};
@@ -69,6 +66,7 @@ class Jobs {
       work();
       const std::lock_guard ended(mutex_);
       over_.push_back(place);
+      ended_.notify_all();
     });
   }
   std::size_t count() {
@@ -77,7 +75,11 @@ class Jobs {
     return threads_.size();
   }
   void join_all() {
-    while (count() > 0) std::this_thread::sleep_for(10ms);
+    {
+      std::unique_lock lock(mutex_);
+      ended_.wait(lock, [&] { return over_.size() == threads_.size(); });
+    }
+    collect();
   }
 
  private:
@@ -95,6 +97,7 @@ class Jobs {
     }
   }
   std::mutex mutex_;
+  std::condition_variable ended_;
   std::list<std::thread> threads_;
   std::deque<Place> over_;
 };
@@ -125,7 +128,7 @@ struct BuildWorker::Parts {
     drop_mounts_below(settings.ExecRoot);
     drop_mounts_below(sys::Path(settings.DataRoot).parent_path() / "volumes");
     sys::make_directories(settings.RunDirectory, 0700);
-    return lock_build_cache(settings.DataRoot, kLockPatience);
+    return lock_build_cache(settings.DataRoot);
   }
 
   solver::OperationFactory make_factory() {

@@ -17,8 +17,8 @@ namespace gantry::builder {
 /// nothing to do for a while, the daemon is gone, or it is told to end.
 class BuildWorker {
  public:
-  /// Opens the build cache, and puts right what a killed worker left. Blocks while another worker has it, at most some
-  /// seconds: then throws unavailable. In a mount namespace of its own (see worker_process.hpp).
+  /// Opens the build cache, and puts right what a killed worker left. Throws unavailable if another process has it.
+  /// In a mount namespace of its own (see worker_process.hpp).
   BuildWorker(sys::Fd connections, sys::Fd requests);
   /// Ends what is still running.
   ~BuildWorker();

@@ -1,9 +1,9 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <memory>
 #include <string>
 #include <string_view>
-#include <thread>
 
 #include <fcntl.h>
 #include <malloc.h>
@@ -79,12 +79,15 @@ Flags read_flags(int argc, char** argv) {
 }
 
 void end(int) { g_ending = true; }
+void leave_at_once(int) { ::_exit(1); }
 
 void handle_signals() {
   struct sigaction action{};
   action.sa_handler = end;
   (void)::sigaction(SIGTERM, &action, nullptr);
   (void)::sigaction(SIGINT, &action, nullptr);
+  action.sa_handler = leave_at_once;
+  (void)::sigaction(SIGALRM, &action, nullptr);
   (void)::signal(SIGPIPE, SIG_IGN);
 }
 
@@ -103,13 +106,8 @@ int run(int argc, char** argv) {
   auto worker = std::make_unique<builder::BuildWorker>(take_descriptor(protocol::kConnectionsFd),
                                                        take_descriptor(protocol::kRequestsFd));
   worker->run(g_ending);
-  // Builds that run are cancelled now.
-  std::thread([] {
-    std::this_thread::sleep_for(std::chrono::seconds(kEndPatience));
-    log::warning("builds did not end in time: leaving at once");
-    ::_exit(1);
-  }).detach();
-  worker.reset();
+  (void)::alarm(kEndPatience);
+  worker.reset();  // builds that run are cancelled
   return 0;
 }
 

@@ -22,15 +22,12 @@ void enter_mount_namespace() {
 
 void drop_mounts_below(const sys::Path& directory) { (void)sys::unmount_all(directory); }
 
-sys::Fd lock_build_cache(const sys::Path& directory, int seconds) {
+sys::Fd lock_build_cache(const sys::Path& directory) {
   sys::make_directories(directory, 0700);
   sys::Fd file(::open((directory / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!file) throw Error::from_errno(errno, fmt::format("open {}", (directory / "lock").string()));
-  for (int round = 0; round < seconds * 20; ++round) {
-    if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0) return file;
-    if (errno != EWOULDBLOCK && errno != EINTR) throw Error::from_errno(errno, "lock the build cache");
-    ::usleep(50'000);
-  }
+  if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0) return file;
+  if (errno != EWOULDBLOCK) throw Error::from_errno(errno, "lock the build cache");
   throw Error(Errc::unavailable, fmt::format("another builder uses {}", directory.string()));
 }
 

@@ -15,8 +15,8 @@ void enter_mount_namespace();
 /// unmounted. Once the daemon has told where they are.
 void drop_mounts_below(const sys::Path& directory);
 
-/// Only one worker at a time uses the build cache: the lock of <directory>/lock, made if it is missing. Waits for a
-/// worker that is about to end; throws unavailable after `seconds`.
-sys::Fd lock_build_cache(const sys::Path& directory, int seconds);
+/// Only one worker at a time uses the build cache: the lock of <directory>/lock, made if it is missing. Throws
+/// unavailable if another process has it; the daemon starts a worker when the former one is gone.
+sys::Fd lock_build_cache(const sys::Path& directory);
 
 }  // namespace gantry::builder
