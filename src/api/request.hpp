@@ -6,13 +6,16 @@
 #include <string>
 #include <string_view>
 
-#include "api/query.hpp"
 #include "api/response.hpp"
 #include "api/versions.hpp"
 #include "async/task.hpp"
+#include "model/query.hpp"
 #include "sys/fd.hpp"
 
 namespace gantry::api {
+
+using model::percent_decode;
+using model::Query;
 
 class Exchange;  // one request and its reply; internal to the connection
 

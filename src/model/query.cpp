@@ -1,4 +1,4 @@
-#include "api/query.hpp"
+#include "model/query.hpp"
 
 #include <boost/json.hpp>
 
@@ -6,7 +6,7 @@
 #include "base/text.hpp"
 #include "json/json.hpp"
 
-namespace gantry::api {
+namespace gantry::model {
 namespace {
 
 int hex_digit(char c) {
@@ -125,4 +125,4 @@ Filters Query::filters(std::string_view name) const {
   return out;
 }
 
-}  // namespace gantry::api
+}  // namespace gantry::model

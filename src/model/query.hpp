@@ -9,7 +9,7 @@
 
 #include "base/filters.hpp"
 
-namespace gantry::api {
+namespace gantry::model {
 
 /// The parameters after the "?" of a request, decoded, in the order given. Keys may repeat.
 class Query {
@@ -38,4 +38,4 @@ class Query {
 /// Decodes %xx, and "+" as a space if `plus_is_space`. nullopt for a broken escape.
 std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space);
 
-}  // namespace gantry::api
+}  // namespace gantry::model
