@@ -21,15 +21,29 @@ def scenario(function):
         api = engine.api()
         with api.events() as stream:
             function(api)
+            await_ends(api, stream)
             api.ok("POST", "/volumes/create", body={"Name": "the-end"})
-            told = []
-            while not ((event := stream.next())["Type"] == "volume" and event["Actor"]["ID"] == "the-end"):
+            told, seen = [], iter(stream.seen)
+            while not ((event := next(seen, None) or stream.next())["Type"] == "volume" and event["Actor"]["ID"] == "the-end"):
                 attributes = {key: value for key, value in event["Actor"]["Attributes"].items() if key not in NEWER_ATTRIBUTES}
                 told.append([event["Type"], event["Action"].rstrip(), event["Actor"]["ID"], dict(sorted(attributes.items()))])
             return told
 
     SCENARIOS[function.__name__] = probe
     return function
+
+
+def await_ends(api, stream):
+    """dockerd answers when a container has ended, and tells of that, and of the networks that it leaves, a bit later."""
+    def told(container, action):
+        return sum(each["Action"].split(":")[0] == action and container in (
+            each["Actor"]["ID"], each["Actor"]["Attributes"].get("container")) for each in stream.seen)
+
+    for each in api.ok("GET", "/containers/json", {"all": 1}).json():
+        if each["State"] == "exited":
+            container = each["Id"]
+            while told(container, "die") < told(container, "start") or told(container, "disconnect") < told(container, "connect"):
+                stream.next()
 
 
 SCENARIOS = {}
@@ -123,8 +137,9 @@ def execute(api):
     container = api.run(["sleep", "1000"], name="twelve", Labels={"l": "v"})
     for cmd in (["sh", "-c", "exit 4"], ["true"]):
         exec_id = api.ok("POST", f"/containers/{container}/exec", body={"Cmd": cmd, "AttachStdout": True}).json()["Id"]
-        with api.hijack(f"/exec/{exec_id}/start", body={}) as stream:
+        with api.events(container=[container], event=["exec_die"]) as ends, api.hijack(f"/exec/{exec_id}/start", body={}) as stream:
             stream.read_all()
+            ends.next()  # dockerd tells of it some time later
 
 
 @scenario

@@ -158,14 +158,16 @@ def test_under_load_nothing_is_lost_when_the_disk_fills_and_empties(engine):
     threads = [threading.Thread(target=work, args=(each,)) for each in range(3)]
     for thread in threads:
         thread.start()
-    for _ in range(3):
-        threading.Event().wait(1)
-        ballast = fill(engine)
-        threading.Event().wait(1)
-        ballast.unlink()
-    stop.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for _ in range(3):
+            threading.Event().wait(1)
+            ballast = fill(engine)
+            threading.Event().wait(1)
+            ballast.unlink()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     assert not failures
     api = engine.api()
     tags = {tag for each in api.ok("GET", "/images/json").json() for tag in each["RepoTags"]}

@@ -32,7 +32,7 @@ def test_the_new_owner_of_an_address_is_reached_at_once(engine, clean, opened, h
     questions = [("tcp", V4, 80), ("tcp", V6, 80)]
     first = owner(api, opened, "first")
     for peer in peers:
-        assert all(peer.ask(questions))
+        assert all(peer.ask(questions, wait=20))
     opened.pop().close()
     api.remove(first)
     if how == "start":
@@ -43,4 +43,4 @@ def test_the_new_owner_of_an_address_is_reached_at_once(engine, clean, opened, h
             "IPAMConfig": {"IPv4Address": V4, "IPv6Address": V6}}})
         opened.append(Server(enter_container(api, second)))
     for peer in peers:
-        assert all(peer.ask(questions)), questions
+        assert all(peer.ask(questions, wait=20)), questions

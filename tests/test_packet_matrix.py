@@ -235,6 +235,8 @@ def check(places, cases):
         mine = [case for case in cases if case[0] == place]
         answers = client.ask([case[1:4] for case in mine])
         for (_, proto, address, port, seen), answer in zip(mine, answers):
+            if answer is None and seen is not None:  # a loaded machine loses packets
+                answer, = client.ask([(proto, address, port)], wait=20)
             if answer != seen and not (seen == ANY and answer):
                 wrong.append(f"{place} -> {proto} {address} {port}: {answer} instead of {seen}")
     assert not wrong, "\n".join(wrong)

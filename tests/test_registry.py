@@ -472,7 +472,8 @@ class Stall:
 def contents(engine):
     """Every file with image data; the database is not."""
     found = (os.path.join(at, name) for at, _, files in os.walk(engine.data_root) for name in files)
-    return sorted(path for path in found if ".db" not in os.path.basename(path))
+    unfinished = str(engine.data_root / "tmp") + "/"  # what is removed goes through there, in the background
+    return sorted(path for path in found if ".db" not in os.path.basename(path) and not path.startswith(unfinished))
 
 
 def test_a_pull_from_a_registry_that_stalls_can_be_given_up(configured, fake):
@@ -489,11 +490,11 @@ def test_a_pull_from_a_registry_that_stalls_can_be_given_up(configured, fake):
     finally:
         response.close()
         connection.close()
-    assert stall.gone.wait(30), "the engine went on to wait for the registry"
+    assert stall.gone.wait(120), "the engine went on to wait for the registry"
     assert names(engine.api()) == ["busybox:latest"]
     if engine.kind == "gantry":
         # A daemon that stops keeps what it has for the next one: it must have given the pull up before.
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while any((engine.data_root / "content/partial").iterdir()):
             assert time.monotonic() < deadline, "the bytes of a pull that was given up are still there"
             time.sleep(0.02)
@@ -516,7 +517,7 @@ def test_docker_pull_can_be_interrupted(terminal, engine, fake):
     client.read_until("Downloading [====")
     client.process.send_signal(signal.SIGINT)
     assert client.wait() != 0
-    assert stall.gone.wait(30)
+    assert stall.gone.wait(120)
     assert names(engine.api()) == ["busybox:latest"]
 
 

@@ -82,8 +82,12 @@ def ask(proto, host, port, wait):
     s.settimeout(wait)
     try:
         s.connect((host, port))
-        if proto == 'udp': s.send(b'x')
-        return s.recv(100).decode() or None
+        if proto == 'tcp': return s.recv(100).decode() or None
+        for _ in range(int(wait) + 1):
+            s.settimeout(min(wait, 1))
+            s.send(b'x')
+            try: return s.recv(100).decode() or None
+            except TimeoutError: pass
     except OSError:
         return None
     finally:
