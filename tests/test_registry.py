@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -15,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from conftest import load
-from harness.fake_registry import Authority, FakeRegistry, Image, Proxy
+from harness.fake_registry import Authority, FakeRegistry, Image, Proxy, Stall
 
 # Of this run's network namespace, and of documentation (RFC 5737): not loopback, which is always insecure.
 OUTSIDE = "198.51.100.10"
@@ -449,24 +448,6 @@ def test_a_dropped_connection_is_resumed(api, fake, answer_to_range):
         # What has arrived is not fetched again.
         assert len(ranges) == 2 and 0 < int(ranges[1][6:-1]) <= 1_000_000
     assert api.ok("GET", f"/images/{registry.host}/app:1/json").json()["Size"] > 2_000_000
-
-
-class Stall:
-    """Lets a registry send half of a layer, and no more until the client has gone."""
-
-    def __init__(self, registry, image):
-        self.gone = threading.Event()
-        self._image = image
-        registry.intercept = self._answer
-
-    def _answer(self, request):
-        layer = self._image.layers[0]
-        if not request.path.endswith(self._image.layer_digest()):
-            return False
-        request.reply_partly(layer, len(layer) // 2)
-        if request.await_client_gone():
-            self.gone.set()
-        return True
 
 
 def contents(engine):

@@ -214,6 +214,24 @@ class _RegistryHandler(_Handler):
             self.reply(200, data, Content_Type="application/octet-stream")
 
 
+class Stall:
+    """Lets a registry send half of a layer, and no more until the client has gone."""
+
+    def __init__(self, registry, image):
+        self.gone = threading.Event()
+        self._image = image
+        registry.intercept = self._answer
+
+    def _answer(self, request):
+        layer = self._image.layers[0]
+        if not request.path.endswith(self._image.layer_digest()):
+            return False
+        request.reply_partly(layer, len(layer) // 2)
+        if request.await_client_gone():
+            self.gone.set()
+        return True
+
+
 class Proxy(_Server):
     """An HTTP proxy that takes every name to the same address and keeps the request lines."""
 
