@@ -203,6 +203,7 @@ Task<Response> SystemRoutes::disk_usage(Request request) {
   json::Object usage;
   json::Object lists;
   std::int64_t layers_size = 0;
+  std::int64_t builder_size = 0;
   for (const UsageNames& names : kUsage) {
     if (!is_wanted(names.type)) {
       lists[names.legacy] = nullptr;
@@ -211,6 +212,8 @@ Task<Response> SystemRoutes::disk_usage(Request request) {
     std::string type = names.type;
     DiskUsageKind kind = co_await usage_of(std::move(type), version);
     if (std::string_view(names.type) == "image") layers_size = kind.total_size;
+    if (std::string_view(names.type) == "build-cache" && version < ApiVersion{1, 42})
+      for (const json::Value& record : kind.items) builder_size += record.at("Size").to_number<std::int64_t>();
     usage[names.usage] = render_usage(kind, verbose);
     lists[names.legacy] = std::move(kind.items);
   }
@@ -218,7 +221,7 @@ Task<Response> SystemRoutes::disk_usage(Request request) {
   if (legacy) {
     out["LayersSize"] = layers_size;
     for (const auto& list : lists) out.emplace(list.key(), list.value());
-    out["BuilderSize"] = 0;
+    out["BuilderSize"] = builder_size;
   }
   if (version >= kSystemUsage)
     for (const auto& kind : usage) out.emplace(kind.key(), kind.value());
