@@ -1,6 +1,7 @@
 #include "session/session.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include <sys/socket.h>
@@ -36,7 +37,11 @@ class CallPackets final : public PacketStream {
             channel.get(), grpc::internal::RpcMethod(method.data(), grpc::internal::RpcMethod::BIDI_STREAMING, channel),
             &context)) {}
 
-  bool read(Packet& packet) override { return stream_->Read(&packet); }
+  bool read(Packet& packet) override {
+    const bool more = stream_->Read(&packet);
+    if (!more) ended_ = true;
+    return more;
+  }
   bool write(const Packet& packet) override { return stream_->Write(packet); }
   void cancel() override { context_.TryCancel(); }
 
@@ -47,15 +52,16 @@ class CallPackets final : public PacketStream {
     for (int i = 0; i < 1024 && stream_->Read(&rest); ++i) continue;
     return stream_->Finish();
   }
-  /// Gives the call up. Its status tells why it broke, if it did before.
+  /// Gives the call up. Its status tells why it broke, if it did before: a cancelled call has no other.
   grpc::Status give_up() {
-    context_.TryCancel();
+    if (!ended_) context_.TryCancel();
     return stream_->Finish();
   }
 
  private:
   grpc::ClientContext& context_;
   std::unique_ptr<grpc::ClientReaderWriter<Packet, Packet>> stream_;
+  std::atomic<bool> ended_ = false;
 };
 
 /// Patterns as metadata: percent-encoded if one of them is not plain, since metadata is ASCII.
@@ -137,17 +143,20 @@ void Session::send_stream(int index, const std::function<void(const std::functio
   call.context().AddMetadata("buildkit-attachable-exporter-id", std::to_string(index));
   const auto stub = filesync::FileSend::NewStub(link_->channel);
   const auto stream = stub->DiffCopy(&call.context());
+  bool ended = false;
   const auto send = [&](std::string_view bytes) {
     for (; !bytes.empty(); bytes.remove_prefix(std::min(kPiece, bytes.size()))) {
       filesync::BytesMessage message;
       message.set_data(bytes.data(), std::min(kPiece, bytes.size()));
-      if (!stream->Write(message)) throw Error(Errc::unavailable, "the client no longer takes the result");
+      ended = !stream->Write(message);
+      if (ended) throw Error(Errc::unavailable, "the client no longer takes the result");
     }
   };
   try {
     produce(send);
   } catch (const Error& e) {
-    call.context().TryCancel();
+    // A stream that the client ended has a status of its own.
+    if (!ended) call.context().TryCancel();
     const grpc::Status status = stream->Finish();
     call.check(grpc::Status::OK);
     if (e.code() == Errc::unavailable && !status.ok() && status.error_code() != grpc::StatusCode::CANCELLED)

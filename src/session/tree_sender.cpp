@@ -44,7 +44,7 @@ class Requests {
   bool next(std::uint32_t& id) {
     std::unique_lock lock(mutex_);
     ready_.wait(lock, [this] { return !ids_.empty() || ended_; });
-    if (!failure_.empty()) throw Error(Errc::internal, failure_);
+    if (!failure_.empty()) throw Error(broken_ ? Errc::unavailable : Errc::internal, failure_);
     if (ids_.empty()) return false;
     id = ids_.front();
     ids_.pop_front();
@@ -64,7 +64,8 @@ class Requests {
       ready_.notify_one();
     }
     const std::lock_guard lock(mutex_);
-    if (!finished) failure_ = "the client ended the transfer before it was complete";
+    broken_ = !finished;
+    if (broken_) failure_ = "the client ended the transfer before it was complete";
     ended_ = true;
     ready_.notify_one();
   }
@@ -74,6 +75,7 @@ class Requests {
   std::deque<std::uint32_t> ids_;
   std::string failure_;
   bool ended_ = false;
+  bool broken_ = false;
   std::thread reader_;
 };
 
@@ -96,7 +98,8 @@ class TreeSender {
       failure.set_type(Packet::PACKET_ERR);
       failure.set_data(e.message());
       (void)stream_.write(failure);
-      stream_.cancel();
+      // A broken stream ends by itself, and tells why.
+      if (e.code() != Errc::unavailable) stream_.cancel();
       throw;
     }
   }
