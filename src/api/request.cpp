@@ -33,6 +33,16 @@ const std::string& Request::param(std::string_view name) const {
 
 const Query& Request::query() const { return exchange_->query; }
 std::optional<std::string> Request::header(std::string_view name) const { return exchange_->header(name); }
+Headers Request::headers() const {
+  Headers out;
+  for (const auto& field : exchange_->parser.get()) out.emplace_back(field.name_string(), field.value());
+  return out;
+}
+std::string Request::raw_query() const {
+  const std::string_view target(exchange_->parser.get().target());
+  const std::size_t question = target.find('?');
+  return question == std::string_view::npos ? std::string() : std::string(target.substr(question + 1));
+}
 const Peer& Request::peer() const { return exchange_->peer; }
 bool Request::has_body() const { return !exchange_->body_is_complete(); }
 

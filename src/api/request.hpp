@@ -103,6 +103,10 @@ class Request {
   const Query& query() const;
   /// The first header of this name (any case), or nullopt.
   std::optional<std::string> header(std::string_view name) const;
+  /// Every header, in the order given; a name may repeat.
+  Headers headers() const;
+  /// What is behind the "?" of the request, not decoded.
+  std::string raw_query() const;
   const Peer& peer() const;
 
   /// False if the request certainly has no body.
