@@ -14,10 +14,7 @@
 #include "buildcache/cache.hpp"
 #include "builder/build_server.hpp"
 #include "builder/cache_requests.hpp"
-#if __has_include("builder/classic_build.hpp")
 #include "builder/classic_build.hpp"
-#define GANTRY_CLASSIC 1
-#endif
 #include "builder/context_trees.hpp"
 #include "builder/usage_reporter.hpp"
 #include "builder/worker_process.hpp"
@@ -115,9 +112,7 @@ struct BuildWorker::Parts {
                    settings.DataRoot, settings.RunDirectory},
         solver(cache, make_factory(), solver_options()),
         server(Services{cache, solver, sessions, *engine, operations}),
-#ifdef GANTRY_CLASSIC
-        classic{cache, solver, sessions, *engine, trees},
-#endif
+        classic(Services{cache, solver, sessions, *engine, operations}, trees),
         reporter(cache, *engine) {
     release_unknown_layers(*engine, cache);
     cache.set_gc(gc_policies_of(settings, disk_size(settings.DataRoot)));
@@ -158,9 +153,7 @@ struct BuildWorker::Parts {
   buildops::Services operations;
   solver::Solver solver;
   BuildServer server;
-#ifdef GANTRY_CLASSIC
-  ClassicServices classic;
-#endif
+  ClassicBuilds classic;
   UsageReporter reporter;
   Jobs jobs;
   std::uint64_t received = 0;
@@ -190,20 +183,15 @@ void BuildWorker::Parts::accept(buildlink::Incoming incoming) {
 void BuildWorker::Parts::serve_exchange(buildlink::Incoming incoming) {
   const std::string kind = incoming.request.Kind;
   try {
-#ifdef GANTRY_CLASSIC
     if (kind == "build") {
-      serve_classic_build(classic, std::move(incoming));
-    } else
-#endif
-    {
+      classic.serve(std::move(incoming));
+    } else {
       buildlink::Exchange exchange(std::move(incoming.fd));
       try {
         if (kind == "prune") {
           serve_prune(cache, *engine, incoming, exchange);
         } else if (kind == "cancel") {
-#ifdef GANTRY_CLASSIC
-          cancel_classic_build(classic, model::Query::parse(incoming.request.Query).get("id"));
-#endif
+          classic.cancel(model::Query::parse(incoming.request.Query).get("id"));
           exchange.finish();
         } else {
           throw Error(Errc::not_implemented, "unknown request to the builder: " + kind);
@@ -224,9 +212,7 @@ BuildWorker::BuildWorker(sys::Fd connections, sys::Fd requests)
 
 BuildWorker::~BuildWorker() {
   parts_->server.stop();
-#ifdef GANTRY_CLASSIC
-  cancel_all_classic_builds(parts_->classic);
-#endif
+  parts_->classic.cancel_all();
   parts_->jobs.join_all();
 }
 
