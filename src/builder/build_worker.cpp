@@ -16,6 +16,7 @@
 #include "builder/cache_requests.hpp"
 #include "builder/classic_build.hpp"
 #include "builder/context_trees.hpp"
+#include "builder/session_build.hpp"
 #include "builder/usage_reporter.hpp"
 #include "builder/worker_process.hpp"
 #include "buildops/operations.hpp"
@@ -139,6 +140,7 @@ struct BuildWorker::Parts {
 
   void accept(buildlink::Incoming incoming);
   void serve_exchange(buildlink::Incoming incoming);
+  void serve_build(buildlink::Incoming incoming);
   std::size_t busy() { return server.busy() + jobs.count(); }
 
   buildlink::Connections connections;
@@ -156,6 +158,7 @@ struct BuildWorker::Parts {
   ClassicBuilds classic;
   UsageReporter reporter;
   Jobs jobs;
+  std::stop_source ending;
   std::uint64_t received = 0;
 };
 
@@ -180,11 +183,25 @@ void BuildWorker::Parts::accept(buildlink::Incoming incoming) {
   }
 }
 
+void BuildWorker::Parts::serve_build(buildlink::Incoming incoming) {
+  try {
+    if (!check_build_request(incoming, settings)) return classic.serve(std::move(incoming));
+  } catch (const Error& e) {
+    buildlink::Exchange(std::move(incoming.fd)).fail(e);
+    return;
+  }
+  buildlink::Exchange exchange(std::move(incoming.fd));
+  std::stop_source stop;
+  const std::stop_callback hang_up(exchange.client_gone(), [&] { stop.request_stop(); });
+  const std::stop_callback end(ending.get_token(), [&] { stop.request_stop(); });
+  serve_session_build(server.builds(), incoming, exchange, stop.get_token());
+}
+
 void BuildWorker::Parts::serve_exchange(buildlink::Incoming incoming) {
   const std::string kind = incoming.request.Kind;
   try {
     if (kind == "build") {
-      classic.serve(std::move(incoming));
+      serve_build(std::move(incoming));
     } else {
       buildlink::Exchange exchange(std::move(incoming.fd));
       try {
@@ -211,6 +228,7 @@ BuildWorker::BuildWorker(sys::Fd connections, sys::Fd requests)
     : parts_(std::make_unique<Parts>(std::move(connections), std::move(requests))) {}
 
 BuildWorker::~BuildWorker() {
+  parts_->ending.request_stop();
   parts_->server.stop();
   parts_->classic.cancel_all();
   parts_->jobs.join_all();
