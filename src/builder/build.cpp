@@ -45,6 +45,13 @@ std::string config_of(const gateway::Result& result, const std::string& platform
   return "";
 }
 
+std::optional<Timestamp> epoch_of(const frontend::OptionMap& options) {
+  const auto it = options.find("build-arg:SOURCE_DATE_EPOCH");
+  const auto seconds = it == options.end() ? std::nullopt : parse_int(it->second);
+  if (!seconds) return std::nullopt;
+  return Timestamp(std::chrono::seconds(*seconds));
+}
+
 }  // namespace
 
 Build::Build(const Services& services, solver::JobPtr job, BuildRequest request)
@@ -172,7 +179,8 @@ std::map<std::string, std::string> Build::export_result(const Result& result, st
   if (result.has_ref()) refs[""] = result.ref();
   for (const auto& [platform, ref] : result.refs().refs()) refs[platform] = ref;
   std::map<std::string, BuildResult> trees;
-  for (const auto& [platform, ref] : refs) trees[platform] = {evaluate(ref.id(), stop), config_of(result, platform)};
+  for (const auto& [platform, ref] : refs)
+    trees[platform] = {evaluate(ref.id(), stop), config_of(result, platform), epoch_of(request_.options)};
 
   std::map<std::string, std::string> response;
   if (!request_.exporters.empty() && trees.size() > 1)

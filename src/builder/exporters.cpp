@@ -85,6 +85,7 @@ class Export {
     wanted.config = result_.config;
     if (wanted.config.empty()) wanted.config = frontend::ImageModel::scratch(image::host_platform()).render();
     wanted.names = image_names(request_);
+    wanted.epoch = result_.epoch;
     const ExportedImage exported = export_image(services_.cache, services_.engine, wanted, progress, stop_);
     // An engine's image has one name for itself: clients of both keys look it up by either.
     Response out = {{"containerimage.digest", exported.image.id}, {"containerimage.config.digest", exported.image.id}};

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
 
+#include "base/time.hpp"
 #include "buildcache/snapshots.hpp"
 #include "builder/services.hpp"
 #include "solver/job.hpp"
@@ -19,8 +21,9 @@ struct ExporterRequest {
 
 /// What is exported.
 struct BuildResult {
-  buildcache::SnapshotPtr tree;  // nullptr: the empty tree
-  std::string config;            // the image's, as the frontend made it; empty: there is none
+  buildcache::SnapshotPtr tree;    // nullptr: the empty tree
+  std::string config;              // the image's, as the frontend made it; empty: there is none
+  std::optional<Timestamp> epoch;  // SOURCE_DATE_EPOCH: the time of everything that the build made
 };
 
 /// Throws invalid_argument `exporter "x" could not be found`, and for attributes that make no sense. To be asked
