@@ -163,6 +163,8 @@ llb::Output Contexts::add_local(llb::Graph& graph, const std::string& local, con
 }
 
 llb::Output Contexts::add_build_context(llb::Graph& graph, const std::set<std::string>& paths) {
+  if (!options_.context_source.empty())
+    return add_source_op(graph, options_.context_source, {}, std::nullopt, {.name = "[internal] load build context"});
   load_remote();
   if (!remote_)
     return add_local(graph, options_.context_name, "[internal] load build context", ignore_patterns(), paths);

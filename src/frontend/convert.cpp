@@ -75,17 +75,25 @@ void Converter::resolve_bases() {
   // A trigger of a base may need stages and images that nothing needed before.
   for (bool again = true; again;) {
     again = false;
-    for (const std::size_t index : plan_.order()) {
-      const dockerfile::PlannedStage& stage = plan_.stages()[index];
-      if (bases_.count(index) != 0) continue;
-      if (stage.base.kind != dockerfile::SourceKind::image && stage.base.kind != dockerfile::SourceKind::named_context)
-        continue;
-      Base base = resolve_base(stage);
-      const auto triggers = base.image.on_build;
-      bases_.emplace(index, std::move(base));
-      if (plan_.add_triggers(index, triggers)) again = true;
-    }
+    for (const std::size_t index : plan_.order())
+      if (resolve_base_of(index)) again = true;
   }
+}
+
+bool Converter::resolve_base_of(std::size_t index) {
+  const dockerfile::PlannedStage& stage = plan_.stages()[index];
+  if (bases_.count(index) != 0) return false;
+  if (stage.base.kind != dockerfile::SourceKind::image && stage.base.kind != dockerfile::SourceKind::named_context)
+    return false;
+  Base base = resolve_base(stage);
+  const auto triggers = base.image.on_build;
+  bases_.emplace(index, std::move(base));
+  return plan_.add_triggers(index, triggers);
+}
+
+void Converter::add_label(StageState& stage, const std::string& name, const std::string& value) {
+  stage.image.labels[name] = value;
+  add_config_history(stage, "LABEL " + name + "=" + value);
 }
 
 Converter::Base Converter::resolve_base(const dockerfile::PlannedStage& stage) {
@@ -114,7 +122,8 @@ Converter::Base Converter::resolve_image_base(const std::string& name, const ima
     throw;
   }
   Base base{ImageModel::from_config(answer.config), answer.config, reference, {}, {}, platform};
-  if (!answer.digest.empty() && reference.find('@') == std::string::npos) base.reference += "@" + answer.digest;
+  if (!answer.reference.empty()) base.reference = answer.reference;
+  else if (!answer.digest.empty() && reference.find('@') == std::string::npos) base.reference += "@" + answer.digest;
   // The only platform that an image has is taken if none was asked for.
   if (!platform_given && options_.platforms.empty()) base.platform = image::normalize(base.image.platform());
   if (platform_given || !options_.platforms.empty()) base.image.set_platform(platform);
@@ -235,7 +244,22 @@ StepMeta Converter::step_meta(const StageState& stage, std::string name, dockerf
 }
 
 void Converter::add_history(StageState& stage, std::string text, bool has_layer) {
-  stage.image.add_history(std::move(text), !has_layer, options_.source_date_epoch);
+  stage.image.add_history(std::move(text), "buildkit.dockerfile.v0", !has_layer, options_.source_date_epoch);
+}
+
+std::string Converter::classic_nop(const StageState& stage) {
+  return join(stage.image.shell.empty() ? dockerfile::default_shell() : stage.image.shell, " ") + " #(nop) ";
+}
+
+// The classic builder tells of what changes no file by a comment of the shell.
+void Converter::add_config_history(StageState& stage, const std::string& text) {
+  if (!options_.classic) return add_history(stage, text, false);
+  stage.image.add_history(classic_nop(stage) + " " + text, {}, true);
+}
+
+void Converter::add_step_history(StageState& stage, const std::string& text, const std::string& classic_text) {
+  if (!options_.classic) return add_history(stage, text, true);
+  stage.image.add_history(classic_text, {}, false);
 }
 
 void Converter::apply(StageState& stage, const dockerfile::PlannedInstruction& planned) {
@@ -264,7 +288,7 @@ void Converter::apply_workdir(StageState& stage, const dockerfile::PlannedInstru
   const std::string name = next_step_name(stage, shown_instruction(planned, stage.scope->environment(), file_.escape),
                                           platform_prefix(stage));
   stage.image.working_directory = path;
-  if (path == "/") return add_history(stage, "WORKDIR " + path, false);
+  if (path == "/") return add_config_history(stage, "WORKDIR " + path);
   FileStep step(stage.root);
   auto& make = *step.add_action().mutable_mkdir();
   make.set_path(path);
@@ -273,7 +297,7 @@ void Converter::apply_workdir(StageState& stage, const dockerfile::PlannedInstru
   make.set_timestamp(-1);
   if (!stage.image.user.empty()) *make.mutable_owner() = step.owner(stage.image.user);
   stage.root = step.add_to(graph_, stage.platform, step_meta(stage, name, planned.instruction.lines));
-  add_history(stage, "WORKDIR " + path, true);
+  add_step_history(stage, "WORKDIR " + path, classic_nop(stage) + "WORKDIR " + path);
 }
 
 }  // namespace gantry::frontend

@@ -15,6 +15,9 @@
 
 namespace gantry::frontend {
 
+/// Stands in a classic image's history where the digest of what was copied belongs.
+inline constexpr const char* kClassicContent = "%content%";
+
 /// What a Dockerfile becomes for one platform.
 struct Converted {
   image::Platform platform;
@@ -37,11 +40,17 @@ class Converter {
 
   // One by one, as the classic builder goes.
   void resolve_bases();
+  /// Resolves what one stage begins with. True if more stages are needed now than before.
+  bool resolve_base_of(std::size_t index);
   const dockerfile::BuildPlan& plan() const noexcept { return plan_; }
   StageState begin_stage(std::size_t index);
   void apply(StageState& stage, const dockerfile::PlannedInstruction& planned);
   void finish_stage(std::size_t index, StageState stage);
   llb::Graph& graph() noexcept { return graph_; }
+  /// A label that the client gives, as one more instruction.
+  void add_label(StageState& stage, const std::string& name, const std::string& value);
+  /// How the classic builder begins the history of what it does itself: `/bin/sh -c #(nop) `.
+  static std::string classic_nop(const StageState& stage);
 
  private:
   struct Base {
@@ -85,6 +94,8 @@ class Converter {
   std::string platform_prefix(const StageState& stage) const;
   StepMeta step_meta(const StageState& stage, std::string name, dockerfile::LineRange lines) const;
   void add_history(StageState& stage, std::string text, bool has_layer);
+  void add_config_history(StageState& stage, const std::string& text);
+  void add_step_history(StageState& stage, const std::string& text, const std::string& classic_text);
 
   const BuildOptions& options_;
   const dockerfile::Dockerfile& file_;

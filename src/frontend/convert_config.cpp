@@ -29,7 +29,8 @@ std::string go_duration(std::chrono::nanoseconds duration) {
 struct ConfigWriter {
   ImageModel& image;
   StageState& stage;
-  std::string history;
+  bool classic;
+  std::string history{};
 
   void operator()(const dockerfile::EnvInstruction& env) {
     stage.scope->apply(env);
@@ -106,7 +107,10 @@ struct ConfigWriter {
               " StartInterval:" + go_duration(health.start_interval) + " Retries:" + std::to_string(health.retries) +
               "}";
   }
-  void operator()(const dockerfile::OnbuildInstruction& onbuild) { image.on_build.push_back(onbuild.expression); }
+  void operator()(const dockerfile::OnbuildInstruction& onbuild) {
+    image.on_build.push_back(onbuild.expression);
+    if (classic) history = "ONBUILD " + onbuild.expression;
+  }
   // Those that change files are converted elsewhere.
   void operator()(const dockerfile::RunInstruction&) {}
   void operator()(const dockerfile::CopyInstruction&) {}
@@ -116,9 +120,9 @@ struct ConfigWriter {
 }  // namespace
 
 void Converter::apply_config(StageState& stage, const dockerfile::Instruction& expanded) {
-  ConfigWriter writer{stage.image, stage, {}};
+  ConfigWriter writer{stage.image, stage, options_.classic};
   std::visit(writer, expanded.body);
-  if (!writer.history.empty()) add_history(stage, writer.history, false);
+  if (!writer.history.empty()) add_config_history(stage, writer.history);
 }
 
 }  // namespace gantry::frontend

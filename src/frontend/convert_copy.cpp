@@ -39,6 +39,11 @@ std::string history_text(const dockerfile::CopyInstruction& copy) {
   return out + " " + copy.destination + " # buildkit";
 }
 
+/// What was copied is told by its content there, which nobody knows yet: see kClassicContent.
+std::string classic_history(const dockerfile::CopyInstruction& copy) {
+  return std::string(copy.add ? "ADD" : "COPY") + " " + kClassicContent + " in " + copy.destination + " ";
+}
+
 void check_checksum(const dockerfile::CopyInstruction& copy) {
   if (copy.checksum.empty()) return;
   if (copy.sources.size() + copy.inline_files.size() != 1)
@@ -67,7 +72,7 @@ void Converter::apply_copy(StageState& stage, const dockerfile::PlannedInstructi
     add_copy(step, copy, inline_file, absolute_path(file.name), destination);
   }
   stage.root = step.add_to(graph_, stage.platform, step_meta(stage, name, planned.instruction.lines));
-  add_history(stage, history_text(copy), true);
+  add_step_history(stage, history_text(copy), classic_nop(stage) + classic_history(copy));
 }
 
 pb::FileActionCopy& Converter::add_copy(FileStep& step, const dockerfile::CopyInstruction& copy,
@@ -107,8 +112,8 @@ void Converter::add_source_action(StageState& stage, FileStep& step, const docke
     const std::string name = download_name(path);
     Attributes attributes = {{"http.filename", name}};
     if (!copy.checksum.empty()) attributes.emplace_back("http.checksum", copy.checksum);
-    const llb::Output file = add_source_op(graph_, path, attributes, std::nullopt,
-                                           {.name = step_name, .ignore_cache = stage.ignore_cache});
+    const llb::Output file =
+        add_source_op(graph_, path, attributes, std::nullopt, {.name = step_name, .ignore_cache = stage.ignore_cache});
     auto& out = add_copy(step, copy, file, absolute_path(name), destination);
     out.set_attempt_unpack(copy.unpack.value_or(false));
     return;

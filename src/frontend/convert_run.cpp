@@ -164,9 +164,12 @@ void Converter::apply_run(StageState& stage, const dockerfile::PlannedInstructio
   set_platform(op, stage.platform);
   const std::string name = next_step_name(
       stage, shown_instruction(planned, stage.scope->environment(), file_.escape, masked), platform_prefix(stage));
-  stage.root = graph_.add(op, make_metadata(step_meta(stage, name, planned.instruction.lines)),
+  StepMeta step = step_meta(stage, name, planned.instruction.lines);
+  if (exec.network() == pb::NET_UNSET) step.network = options_.network_name;
+  stage.root = graph_.add(op, make_metadata(step),
                           {source_file_, planned.instruction.lines.first, planned.instruction.lines.last});
-  add_history(stage, "RUN " + history_command(stage.scope->history_args(), command.args) + " # buildkit", true);
+  const std::string shown = history_command(stage.scope->history_args(), command.args);
+  add_step_history(stage, "RUN " + shown + " # buildkit", shown);
 }
 
 void Converter::add_mounts(StageState& stage, const dockerfile::PlannedInstruction& planned,

@@ -84,8 +84,7 @@ llb::Output add_git_op(llb::Graph& graph, const GitSource& source, bool keep_git
   const std::string& wanted = checksum.empty() ? source.checksum : checksum;
   if (!wanted.empty()) attributes.emplace_back("git.checksum", wanted);
   if (source.submodules && !*source.submodules) attributes.emplace_back("git.skipsubmodules", "true");
-  return add_source_op(graph, identifier, attributes, std::nullopt,
-                       {.name = step, .ignore_cache = ignore_cache});
+  return add_source_op(graph, identifier, attributes, std::nullopt, {.name = step, .ignore_cache = ignore_cache});
 }
 
 }  // namespace gantry::frontend

@@ -183,11 +183,12 @@ void ImageModel::set_env(const std::string& name, const std::string& value) {
   env.push_back(prefix + value);
 }
 
-void ImageModel::add_history(std::string created_by, bool empty_layer, std::optional<Timestamp> created) {
+void ImageModel::add_history(std::string created_by, std::string comment, bool empty_layer,
+                             std::optional<Timestamp> created) {
   json::Object item;
   if (created) item["created"] = render_rfc3339_nano(*created);
   item["created_by"] = std::move(created_by);
-  item["comment"] = "buildkit.dockerfile.v0";
+  if (!comment.empty()) item["comment"] = std::move(comment);
   if (empty_layer) item["empty_layer"] = true;
   history_.push_back(std::move(item));
 }

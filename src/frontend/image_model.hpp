@@ -58,7 +58,8 @@ class ImageModel {
   /// Replaces in place, or appends.
   void set_env(const std::string& name, const std::string& value);
   /// `created`: for SOURCE_DATE_EPOCH; else the exporter fills it in.
-  void add_history(std::string created_by, bool empty_layer, std::optional<Timestamp> created = {});
+  void add_history(std::string created_by, std::string comment, bool empty_layer,
+                   std::optional<Timestamp> created = {});
   std::size_t history_size() const noexcept { return history_.size(); }
   void set_created(Timestamp created) { created_ = created; }
 

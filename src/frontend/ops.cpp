@@ -30,6 +30,7 @@ pb::OpMetadata make_metadata(const StepMeta& meta) {
   pb::OpMetadata out;
   out.set_ignore_cache(meta.ignore_cache);
   if (!meta.name.empty()) (*out.mutable_description())["llb.customname"] = meta.name;
+  if (!meta.network.empty()) (*out.mutable_description())["gantry.network"] = meta.network;
   return out;
 }
 

@@ -15,6 +15,7 @@ namespace gantry::frontend {
 struct StepMeta {
   std::string name{};
   bool ignore_cache = false;
+  std::string network{};  // of a command: another one than the default
   llb::SourceLines lines{};
 };
 

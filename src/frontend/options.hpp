@@ -48,6 +48,7 @@ struct BuildOptions {
   std::map<std::string, std::string> local_sessions;  // a client's directory that comes from another session
   std::map<std::string, std::string> shared_keys;     // of named local contexts
   std::optional<dockerfile::RunNetwork> network;      // for RUNs that do not say
+  std::string network_name;  // of a network or "container:x", for RUNs with a network of their own
   std::vector<ExtraHost> extra_hosts;
   std::int64_t shm_size = 0;  // bytes; 0: the default
   std::vector<UlimitOption> ulimits;
@@ -60,9 +61,10 @@ struct BuildOptions {
   std::optional<bool> keep_git_directory;
   std::optional<Timestamp> source_date_epoch;
   std::optional<std::string> check;
-  std::string build_name;    // empty: none
-  bool classic = false;      // by the rules of the classic builder: references as typed, ENV before ARG
-  bool every_stage = false;  // also those that the target does not need
+  std::string build_name;      // empty: none
+  bool classic = false;        // by the rules of the classic builder: references as typed, ENV before ARG
+  std::string context_source;  // a source op's identifier that is the build context; empty: by `context`
+  bool every_stage = false;    // also those that the target does not need
 };
 
 /// Throws invalid_argument, naming the option. Unknown options are ignored, as BuildKit does; a required capability

@@ -17,8 +17,9 @@ class Resolver {
   virtual ~Resolver() = default;
 
   struct ImageAnswer {
-    std::string digest;  // of what the reference names now
-    std::string config;  // the config blob for the platform
+    std::string digest;       // of what the reference names now
+    std::string config;       // the config blob for the platform
+    std::string reference{};  // what the op is to name; empty: the reference with the digest
   };
   /// Shown as a step of its own, `log_name`.
   virtual ImageAnswer resolve_image(const std::string& reference, const image::Platform& platform, ResolveMode mode,
