@@ -281,6 +281,19 @@ TEST_F(Loop, ATaskGroupEndsItsCoroutinesWhenCancelled) {
   run(cancel_group(loop_.get_executor(), &never));
 }
 
+Task<void> spawn_late(asio::any_io_executor loop, Signal* never) {
+  TaskGroup group(loop);
+  group.cancel();
+  group.spawn("late waiter", wait_forever(never));
+  co_await with_timeout(group.join(), 60s, "the group");
+  EXPECT_EQ(group.size(), 0u);
+}
+
+TEST_F(Loop, ATaskGroupThatWasCancelledEndsWhatIsStartedInItAfterwards) {
+  Signal never;
+  run(spawn_late(loop_.get_executor(), &never));
+}
+
 Task<void> time_out_task(Signal* never) {
   bool timed_out = false;
   try {

@@ -51,6 +51,8 @@ void TaskGroup::spawn(std::string name, Task<void> task) {
     state->changed.notify();
   };
   asio::co_spawn(state->loop, std::move(task), asio::bind_cancellation_slot(signal->slot(), std::move(done)));
+  // What is still being done, shielded, may start more: whoever joins the group must not wait for that for ever.
+  if (state->cancelled) signal->emit(asio::cancellation_type::terminal);
 }
 
 void TaskGroup::cancel() {

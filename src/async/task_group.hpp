@@ -18,6 +18,7 @@ class TaskGroup {
   TaskGroup(const TaskGroup&) = delete;
   TaskGroup& operator=(const TaskGroup&) = delete;
 
+  /// Into a group that was cancelled: the coroutine ends at its first suspension.
   void spawn(std::string name, Task<void> task);
   void cancel();
   /// Resumes when no coroutine of the group runs.
