@@ -109,12 +109,12 @@ void InspectWriter::write_health() {
 
 void InspectWriter::write_exec_ids() {
   json_.key("ExecIDs");
-  if (container_.running_execs.empty()) {
+  if (container_.execs.empty()) {
     json_.null();
     return;
   }
   json_.begin_array();
-  for (const std::string& id : container_.running_execs) json_.value(id);
+  for (const std::string& id : container_.execs) json_.value(id);
   json_.end_array();
 }
 

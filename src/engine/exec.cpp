@@ -115,6 +115,7 @@ Task<ExecPtr> Execs::enter(ContainerPtr container, ExecOptions options, bool is_
   make_room();
   exec->number = ++created_;
   by_id_[exec->id] = exec;
+  if (!is_probe) container->execs.insert(exec->id);
   publish(*exec, "exec_create: " + exec->command_text());
   co_return exec;
 }
@@ -194,6 +195,7 @@ void Execs::erase(const std::vector<ExecPtr>& old) {
   for (const ExecPtr& exec : old) {
     by_id_.erase(exec->id);
     if (exec->is_probe) continue;
+    if (const ContainerPtr container = exec->container.lock()) container->execs.erase(exec->id);
     const sys::Path file = directory(exec->container_id) / exec->id;
     files.insert(files.end(), {file, file.string() + std::string(kTold)});
   }
@@ -253,6 +255,7 @@ Task<void> Execs::adopt(ContainerPtr container, Files files) {
     exec->number = ++created_;
     decode_exec(text, *exec);
     by_id_[exec->id] = exec;
+    container->execs.insert(exec->id);
     const auto found = states.find(exec->id);
     if (found == states.end()) continue;
     // Made, not started: the next start makes it again.

@@ -38,14 +38,14 @@ class ExecStartError : public Error {
 
 void Execs::mark_running(const ExecPtr& exec, const ContainerPtr& container) {
   exec->phase = ExecPhase::running;
-  if (!exec->is_probe) container->running_execs.insert(exec->id);
+  if (!exec->is_probe) container->execs.insert(exec->id);
   exec->changed.notify();
 }
 
 void Execs::mark_ended(Exec& exec, int exit_code) {
   exec.phase = ExecPhase::ended;
   exec.exit_code = exit_code;
-  if (const ContainerPtr container = exec.container.lock()) container->running_execs.erase(exec.id);
+  if (const ContainerPtr container = exec.container.lock()) container->execs.erase(exec.id);
   exec.changed.notify();
 }
 
