@@ -80,6 +80,7 @@ struct Container {
   model::ContainerConfig config;
   model::HostConfig host;
   std::map<std::string, model::EndpointSettings> networks;  // as asked for; key: network name or id
+  bool left_own_network = false;                            // it was disconnected from that of its NetworkMode
   std::string path;                                         // the program …
   std::vector<std::string> args;                            // … and its arguments
   std::vector<volume::MountPoint> mounts;
@@ -95,8 +96,8 @@ struct Container {
   std::optional<runtime::ShimClient> shim;  // from the moment it can be attached to until the exit is recorded
   /// Throws conflict, as Docker words it, if there is none.
   runtime::ShimClient live_shim() const;
-  std::uint64_t starts = 0;                 // counts shims: an attach to start n is over when starts > n
-  std::uint64_t exits = 0;                  // counts exits, for `wait`
+  std::uint64_t starts = 0;  // counts shims: an attach to start n is over when starts > n
+  std::uint64_t exits = 0;   // counts exits, for `wait`
   /// The exit is recorded, but the root file system, volumes and the shim are still being taken down.
   bool releasing = false;
   bool removed = false;
@@ -107,8 +108,8 @@ struct Container {
   bool cancel_restart = false;
   /// Sessions that want to see the next start from its first byte: the start lets them attach before the process runs.
   std::size_t waiting_attachments = 0;
-  bool manual_restart = false;          // `docker restart` stops it: --rm does not fire
-  std::set<std::string> running_execs;  // ids; health checks are not among them
+  bool manual_restart = false;  // `docker restart` stops it: --rm does not fire
+  std::set<std::string> execs;  // ids of those that have not ended; health checks are not among them
 
   bool is_running() const noexcept { return state.running; }
   Status status() const noexcept;

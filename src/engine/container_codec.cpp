@@ -34,10 +34,11 @@ struct StoredConfig {
   std::vector<volume::MountPoint> mounts;
   std::string log_path;
   sys::IdMapping id_mapping;
+  bool left_own_network = false;
 };
 BOOST_DESCRIBE_STRUCT(StoredConfig, (),
                       (image_id, image_ref, chain_id, platform, config, host, networks, path, args, mounts, log_path,
-                       id_mapping))
+                       id_mapping, left_own_network))
 
 struct StoredHealthResult {
   std::int64_t start_ns = 0;
@@ -98,8 +99,8 @@ HealthState from_stored(StoredHealth&& stored) {
 }  // namespace
 
 std::string encode_config(const Container& c) {
-  StoredConfig stored{c.image_id, c.image_ref, c.chain_id, c.platform, c.config,   c.host,
-                      c.networks, c.path,      c.args,     c.mounts,   c.log_path, c.id_mapping};
+  StoredConfig stored{c.image_id, c.image_ref, c.chain_id, c.platform,   c.config,          c.host, c.networks, c.path,
+                      c.args,     c.mounts,    c.log_path, c.id_mapping, c.left_own_network};
   return json::encode_text(stored);
 }
 
@@ -138,6 +139,7 @@ void decode_config(const std::string& text, Container& into) {
   into.mounts = std::move(stored.mounts);
   into.log_path = std::move(stored.log_path);
   into.id_mapping = std::move(stored.id_mapping);
+  into.left_own_network = stored.left_own_network;
 }
 
 ContainerState decode_state(const std::string& text) {
