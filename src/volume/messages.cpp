@@ -32,9 +32,9 @@ Error volume_name_conflict(std::string_view name) {
   return Error(Errc::conflict, fmt::format("create {}: conflict: volume name must be unique", name));
 }
 
-Error no_such_driver(std::string_view driver) {
-  return Error(Errc::not_found,
-               fmt::format("error looking up volume plugin {}: plugin {} not found", driver, quote(driver)));
+Error no_such_driver(std::string_view name, std::string_view driver) {
+  return Error(Errc::not_found, fmt::format("create {}: error looking up volume plugin {}: plugin {} not found", name,
+                                            driver, quote(driver)));
 }
 
 }  // namespace gantry::volume

@@ -13,6 +13,6 @@ Error volume_in_use(std::string_view name, std::string_view users);  // remove <
 Error invalid_volume_name(std::string_view name);
 Error volume_name_too_short(std::string_view name);
 Error volume_name_conflict(std::string_view name);  // create <name>: conflict: …
-Error no_such_driver(std::string_view driver);      // error looking up volume plugin …
+Error no_such_driver(std::string_view name, std::string_view driver);
 
 }  // namespace gantry::volume

@@ -120,10 +120,9 @@ Volumes::~Volumes() = default;
 void Volumes::set_owner(std::uint32_t uid, std::uint32_t gid) { state_->owner = {uid, gid}; }
 
 Task<Volume> Volumes::create(CreateVolume request) {
-  if (!request.driver.empty() && request.driver != "local") throw no_such_driver(request.driver);
-  std::string name = request.name;
-  if (name.empty()) {
-    name = random_id();
+  std::string name = request.name.empty() ? random_id() : request.name;
+  if (!request.driver.empty() && request.driver != "local") throw no_such_driver(name, request.driver);
+  if (request.name.empty()) {
     request.labels.emplace(kAnonymousLabel, "");
   } else {
     validate_volume_name(name);

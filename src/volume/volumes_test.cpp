@@ -141,7 +141,7 @@ TEST_F(VolumesTest, TextsAreDockers) {
   EXPECT_EQ(error_of(creation("..")).first, Errc::invalid_argument);
   EXPECT_EQ(error_of(creation("x")).first, Errc::invalid_argument);
   EXPECT_EQ(error_of(creation("xx", {}, "flocker")),
-            Pair(Errc::not_found, "error looking up volume plugin flocker: plugin \"flocker\" not found"));
+            Pair(Errc::not_found, "create xx: error looking up volume plugin flocker: plugin \"flocker\" not found"));
   EXPECT_EQ(error_of(creation("xx", {{"bogus", "1"}})),
             Pair(Errc::invalid_argument, "create xx: invalid option: \"bogus\""));
   EXPECT_EQ(error_of(creation("xx", {{"type", "tmpfs"}})),
