@@ -94,7 +94,7 @@ std::vector<Port> exposed_ports(const model::ContainerConfig& config) {
   return ports;
 }
 
-/// Ports that follow each other are told as a range too.
+/// Three ports or more that follow each other are told as a range too.
 void add_port_variables(std::vector<std::string>& env, const std::string& alias, const std::string& address,
                         const std::vector<Port>& ports) {
   const auto url = [&](const Port& port) { return fmt::format("{}://{}:{}", port.protocol, address, port.number); };
@@ -112,7 +112,7 @@ void add_port_variables(std::vector<std::string>& env, const std::string& alias,
     const bool goes_on =
         i + 1 < ports.size() && ports[i + 1].number == port.number + 1 && ports[i + 1].protocol == port.protocol;
     if (goes_on) continue;
-    if (i > begin) {
+    if (i > begin + 1) {
       const std::string range = prefix_of(ports[begin]);
       env.push_back(fmt::format("{}_START={}", range, url(ports[begin])));
       env.push_back(fmt::format("{}_PORT_START={}", range, ports[begin].number));
