@@ -110,8 +110,8 @@ TEST(Frontend, WritesHistoryAsBuildKitDoes) {
       (std::vector<std::string>{
           "base *", "MAINTAINER me <me@x>", "LABEL k1=v1 k 2=v 2", "ENV A=1 B=two words", "ARG X=xx", "ARG Y",
           "WORKDIR /rel *", "USER 1000:1000", "EXPOSE [80/tcp 9000/tcp 9001/tcp]", "VOLUME [/v1 /v2]",
-          "STOPSIGNAL SIGINT", "RUN |1 X=xx /bin/sh -c echo $X # buildkit *", "COPY --chown=1:2 y.txt /c # buildkit *",
-          "CMD [\"a\" \"b\"]", "ENTRYPOINT [\"/e\"]",
+          "STOPSIGNAL SIGINT", "RUN |2 X=xx Y= /bin/sh -c echo $X # buildkit *",
+          "COPY --chown=1:2 y.txt /c # buildkit *", "CMD [\"a\" \"b\"]", "ENTRYPOINT [\"/e\"]",
           "HEALTHCHECK {Test:[CMD-SHELL curl x] Interval:5s Timeout:0s StartPeriod:0s StartInterval:0s Retries:2}",
           "SHELL [/bin/ash -c]"}));
 }
