@@ -35,6 +35,16 @@ std::optional<std::int64_t> bytes_to_keep(const PruneOptions& options, std::int6
   return std::max(keep, options.reserved_space);
 }
 
+/// 0 for a directory that somebody removes just now.
+std::int64_t count_size(const sys::Path& directory) {
+  try {
+    return static_cast<std::int64_t>(sys::tree_size(directory));
+  } catch (const Error& e) {
+    if (e.code() != Errc::not_found) throw;
+    return 0;
+  }
+}
+
 /// Who was not used for the longest time goes first, then who was used less.
 bool goes_before(const UsageRecord& a, const UsageRecord& b) {
   if (a.last_used != b.last_used) return a.last_used < b.last_used;
@@ -162,7 +172,7 @@ std::vector<UsageRecord> Cache::usage(const std::vector<std::string>& filters) {
   }
   for (UsageRecord& record : out) {
     if (record.size >= 0) continue;
-    record.size = static_cast<std::int64_t>(sys::tree_size(store.diff(record.id)));
+    record.size = count_size(store.diff(record.id));
     const std::lock_guard lock(store.mutex);
     if (store.held.contains(record.id)) continue;  // it is not the last word
     db::Stmt set(store.db(), "UPDATE records SET size = ? WHERE id = ?");

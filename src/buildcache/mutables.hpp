@@ -16,12 +16,12 @@ enum class Sharing {
 };
 
 struct MutableRequest {
-  std::string key;  // "cachemount:<id>", "local:<sharedkey>…", "git:<url>": any bytes, up to 4 KiB
+  std::string key{};  // "cachemount:<id>", "local:<sharedkey>…", "git:<url>": any bytes, up to 4 KiB
   RecordType type = RecordType::exec_cachemount;
-  std::string description;  // `cached mount /root/.cache from exec … with id "…"`
+  std::string description{};  // `cached mount /root/.cache from exec … with id "…"`
   Sharing sharing = Sharing::shared;
   /// What a new directory starts with; another tree makes another directory of the same key.
-  SnapshotPtr initial;
+  SnapshotPtr initial{};
 };
 
 /// A directory that outlives builds and that builds write to, held by one of its users.

@@ -48,7 +48,7 @@ class UsageFilter {
 
 /// What to remove, as PruneRequest and GCPolicy say it. Sizes are of records that no image shares.
 struct PruneOptions {
-  std::vector<std::string> filters;
+  std::vector<std::string> filters{};
   /// Internal records, and those that images share, too.
   bool all = false;
   /// Only what was not used for so long.
@@ -66,7 +66,7 @@ struct GcSettings {
   std::int64_t reserved_space = 0;  // defaultReservedSpace, formerly defaultKeepStorage
   std::int64_t max_used_space = 0;  // defaultMaxUsedSpace
   std::int64_t min_free_space = 0;  // defaultMinFreeSpace
-  std::vector<PruneOptions> policies;
+  std::vector<PruneOptions> policies{};
 };
 
 /// What collection does, in order: the given policies, or Docker's four default ones for a disk of this size. None if

@@ -21,8 +21,8 @@ class ProgressLog;
 class JobGraph;
 
 struct JobOptions {
-  std::vector<std::string> sessions;
-  Entitlements entitlements;
+  std::vector<std::string> sessions{};
+  Entitlements entitlements{};
   /// BuildKit's limits on a step's output; 0: none. What is beyond is replaced by a line that says so.
   std::int64_t log_size = 2 << 20;
   std::int64_t log_speed = 200 << 10;  // bytes in a second

@@ -50,13 +50,13 @@ struct OpContext {
 
 /// A part of an input's tree.
 struct Selector {
-  std::string path;       // in the tree; "" or "/" is all of it
+  std::string path{};     // in the tree; "" or "/" is all of it
   bool wildcard = false;  // the path is a pattern of Go's filepath.Match
   /// A symbolic link at the end of the path stands for what it leads to. (Others always do.)
   bool follow_links = true;
   /// Of a directory only what is in it: its own mode and owner do not count.
   bool contents_only = false;
-  std::vector<std::string> include, exclude;  // patterns of .dockerignore, relative to the selected
+  std::vector<std::string> include{}, exclude{};  // patterns of .dockerignore, relative to the selected
 };
 
 /// What of an input makes a result another one.

@@ -16,11 +16,11 @@ namespace gantry::solver {
 /// A finding of the frontend, shown with the vertex.
 struct Warning {
   std::int64_t level = 1;
-  std::string short_text;
-  std::vector<std::string> detail;
-  std::string url;
-  std::optional<pb::SourceInfo> info;
-  std::vector<pb::Range> ranges;
+  std::string short_text{};
+  std::vector<std::string> detail{};
+  std::string url{};
+  std::optional<pb::SourceInfo> info{};
+  std::vector<pb::Range> ranges{};
 };
 
 /// Where a step tells what it does. Thread-safe; never fails.
