@@ -1,6 +1,7 @@
 #include "buildops/archive.hpp"
 
 #include <algorithm>
+#include <cerrno>
 
 #include <fcntl.h>
 #include <unistd.h>
