@@ -1,45 +1,22 @@
 """gantry-build, the process that builds: started when it is needed, ended when it is not, and nothing of it stays
 whatever becomes of it."""
 
-import io
 import json
 import os
 import signal
 import socket
-import tarfile
 import time
 from pathlib import Path
 
 import pytest
 
-from harness import leaks, memory
+from conftest import load
+from harness import images, leaks, memory
+from harness.builds import build, built, context
 
 pytestmark = pytest.mark.gantry_only
 
 SLEEPER = "FROM busybox\nRUN echo begun; sleep 1000\n"
-
-
-def context(dockerfile, files=()):
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as tar:
-        for name, content in {"Dockerfile": dockerfile, **dict(files)}.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content.encode()))
-    return made.getvalue()
-
-
-def build(api, dockerfile, files=(), **query):
-    """The lines of the answer; a failure is one of them."""
-    reply = api.post("/build", query, data=context(dockerfile, files), headers={"Content-Type": "application/x-tar"})
-    assert reply.status == 200, reply
-    return reply.lines()
-
-
-def built(api, dockerfile, **options):
-    lines = build(api, dockerfile, **options)
-    assert "errorDetail" not in lines[-1], lines[-3:]
-    return [line["aux"]["ID"] for line in lines if "aux" in line][-1]
 
 
 def begin(api, dockerfile, until):
@@ -119,10 +96,9 @@ def test_killing_what_the_worker_runs_fails_the_build_only(engine, api):
 
 
 def test_a_client_that_goes_away_ends_its_build(engine, api):
-    connection, _ = begin(api, SLEEPER, "begun")
-    connection.sock.close() if connection.sock else None
+    connection, response = begin(api, SLEEPER, "begun")
+    response.close()
     connection.close()
-    _.close()
     await_true("the end of the step",
                lambda: not [c for c in leaks.processes(engine).values() if c == "sleep 1000"])
 
@@ -149,8 +125,6 @@ def test_a_daemon_that_ends_takes_its_builds_along(fresh, how):
 def test_a_daemon_that_is_killed_in_the_middle(fresh, place):
     engine = fresh(start=False, environment={"GANTRY_FAILPOINTS": f"{place}=kill"})
     engine.start()
-    from conftest import load
-    from harness import images
     load(engine, images.busybox_archive())
     with pytest.raises(Exception):
         build(engine.api(), "FROM busybox\nRUN echo x > /x\n", t="made")

@@ -98,11 +98,11 @@ Task<Response> BuildRoutes::session(Request request) {
 }
 
 Task<Response> BuildRoutes::upgrade(Request request, std::string kind) {
-  builds_.require_installed();
   const std::string proto = request.header("Upgrade").value_or("");
   if (proto.empty()) throw Error(Errc::invalid_argument, "no upgrade proto in request");
   if (!equals_ignoring_case(trim(proto), "h2c"))
     throw Error(Errc::invalid_argument, "protocol " + proto + " not supported");
+  builds_.require_installed();
   protocol::Handover handover = describe(request, kind);
   HijackedStream stream =
       co_await request.hijack_raw("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n");
