@@ -56,10 +56,14 @@ Task<void> NetworkLinks::connect(std::string network, std::string reference, mod
 Task<void> NetworkLinks::connect_steps(async::OperationPtr op, ContainerPtr container, network::NetworkInfo network,
                                        model::EndpointSettings settings) {
   op->step("writing the container's row");
-  op->undo([this, container, before = container->networks] { return put_back(container, before); });
+  op->undo([this, container, before = container->networks, left = container->left_own_network] {
+    container->left_own_network = left;
+    return put_back(container, before);
+  });
   const network::EndpointSettings wanted = to_network_settings(settings);
   const std::string entry = find_entry(*container, network);
   container->networks[entry.empty() ? network.name : entry] = std::move(settings);
+  if (is_own(*container, network)) container->left_own_network = false;
   network::AttachRequest request = make_attach_request(*container, services_.paths.container(container->id.str()));
   services_.networks.validate(request);
   co_await store_.save(container);
@@ -117,18 +121,21 @@ Task<void> NetworkLinks::disconnect(std::string network, std::string reference, 
   auto lock = co_await container->mutex.lock("network disconnect");
   require_alive(*container, reference);
   const std::string entry = find_entry(*container, info);
+  const bool own = is_own(*container, info);
+  const bool in_it = !entry.empty() || (own && !container->left_own_network);
   const bool connected = container->state.running && !container->state.restarting;
   if (connected) {
     co_await async::shielded(services_.networks.disconnect(info.id, container->id.str(), force));
     co_await async::shielded(retarget_ports(services_, container));
-  }
-  else if (entry.empty() && !force)
+  } else if (!in_it && !force) {
     throw Error(Errc::internal,
                 fmt::format("container {} is not connected to network {}", container->id.str(), info.name));
+  }
   FAILPOINT("network_disconnect.after_kernel");
   container->networks.erase(entry);
+  if (own) container->left_own_network = true;
   co_await async::shielded(store_.save(container));
-  if (connected || entry.empty()) co_return;
+  if (connected || !in_it) co_return;
   services_.events.publish("network", "disconnect", info.id,
                            {{"container", container->id.str()}, {"name", info.name}, {"type", info.driver}});
 }
@@ -157,6 +164,13 @@ Task<std::vector<std::string>> NetworkLinks::prune(Filters filters) {
   }
   services_.events.publish("network", "prune", "", {{"reclaimed", "0"}});
   co_return removed;
+}
+
+/// Whether it is the network of the container's NetworkMode.
+bool NetworkLinks::is_own(const Container& container, const network::NetworkInfo& network) const {
+  const std::string mode = container.network_mode();
+  const auto own = services_.networks.find(mode == "default" ? "bridge" : mode);
+  return own && own->id == network.id;
 }
 
 /// The key under which the container has the network, which may be a name or an id; empty: it is not in it.

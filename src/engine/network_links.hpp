@@ -38,6 +38,7 @@ class NetworkLinks {
   Task<void> connect_steps(async::OperationPtr op, ContainerPtr container, network::NetworkInfo network,
                            model::EndpointSettings settings);
   Task<void> put_back(ContainerPtr container, std::map<std::string, model::EndpointSettings> networks);
+  bool is_own(const Container& container, const network::NetworkInfo& network) const;
   std::string find_entry(const Container& container, const network::NetworkInfo& network) const;
 
   Services& services_;

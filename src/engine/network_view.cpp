@@ -41,9 +41,7 @@ std::map<std::string, model::EndpointSettings> NetworkView::endpoints(const Cont
   }
   const Identity& own = identify(mode == "default" ? "bridge" : mode);
   const network::Attachment* live = attachment(container);
-  // A running container may have been taken out of the network that it was made in.
-  const bool left = live != nullptr && live->kind == network::SandboxKind::own && mode != "none";
-  if (!shown.contains(own.name) && !left) shown[own.name].NetworkID = own.id;
+  if (!shown.contains(own.name) && !container.left_own_network) shown[own.name].NetworkID = own.id;
   if (live != nullptr)
     for (const network::Endpoint& endpoint : live->endpoints) put_live(shown[endpoint.network_name], endpoint);
   return shown;

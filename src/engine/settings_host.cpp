@@ -283,6 +283,7 @@ network::AttachRequest make_attach_request(const Container& c, const sys::Path& 
   request.hostname = c.config.Hostname;
   request.domainname = c.config.Domainname;
   request.network_mode = c.config.NetworkDisabled.value_or(false) ? "none" : c.network_mode();
+  request.without_own = c.left_own_network;
   for (const auto& [name, settings] : c.networks)
     request.networks.emplace(name == "default" ? "bridge" : name, to_network_settings(settings));
   if (c.config.ExposedPorts)

@@ -71,7 +71,8 @@ Task<Endpoint> Networks::State::connect(std::string network, AttachRequest reque
     throw Error(Errc::conflict, fmt::format("container {} is not running", request.container_id));
   Member& member = it->second;
   if (member.sandbox.kind != "own") throw shares_namespace();
-  if (net.row.driver == "null" || member.endpoints.empty()) throw none_is_alone();
+  const Net* const own = find_net(request.network_mode);
+  if (net.row.driver == "null" || (own != nullptr && own->row.driver == "null")) throw none_is_alone();
   for (const auto& row : member.endpoints)
     if (row.network_id == net.row.id) throw already_in_network(request.name, net.row.name);
   request.networks = {{net.row.name, settings}};

@@ -122,24 +122,26 @@ Networks::State::Plan Networks::State::plan(const AttachRequest& request) {
   for (const auto& port : request.exposed_ports) out.sandbox.exposed.push_back(port);
   const std::string mode =
       request.network_mode.empty() || request.network_mode == "default" ? "bridge" : request.network_mode;
-  Net& main = get_net(mode);
-  if (main.row.config_only) throw config_only_network();
-  if (main.row.driver == "null") {
+  Net* const main = request.without_own ? find_net(mode) : &get_net(mode);
+  if (main != nullptr && main->row.config_only) throw config_only_network();
+  if (main != nullptr && main->row.driver == "null") {
     for (const auto& [name, settings] : request.networks)
-      if (find_net(name) != &main) throw none_is_alone();
+      if (find_net(name) != main) throw none_is_alone();
     return out;
   }
   struct Choice {
     Net* net;
     EndpointSettings settings;
   };
-  std::vector<Choice> choices{{&main, {}}};
+  std::vector<Choice> choices;
+  if (!request.without_own) choices.push_back({main, {}});
+  const auto own = static_cast<std::ptrdiff_t>(choices.size());  // it comes first
   for (const auto& [name, settings] : request.networks) {
     Net& net = get_net(name.empty() ? "bridge" : name);
-    if (&net == &main) choices.front().settings = settings;
+    if (own == 1 && &net == main) choices.front().settings = settings;
     else choices.push_back({&net, settings});
   }
-  std::sort(choices.begin() + 1, choices.end(), [](const Choice& a, const Choice& b) {
+  std::sort(choices.begin() + own, choices.end(), [](const Choice& a, const Choice& b) {
     return std::tuple(-a.settings.gw_priority, a.net->row.name) < std::tuple(-b.settings.gw_priority, b.net->row.name);
   });
   std::set<std::string> names;  // those that somebody asked for

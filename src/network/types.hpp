@@ -93,6 +93,7 @@ struct AttachRequest {
   std::string domainname;
   /// "bridge" (also "" and "default"), "host", "none", "container:<full id>", or a network's name or id.
   std::string network_mode;
+  bool without_own = false;                          // it has left its mode's network
   std::map<std::string, EndpointSettings> networks;  // key: network name or id; the mode's own entry may be missing
   std::vector<std::string> exposed_ports;            // "80/tcp"
   PortMap port_bindings;
