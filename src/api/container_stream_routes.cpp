@@ -36,6 +36,17 @@ std::string stream_type(bool framed, ApiVersion version) {
   return std::string(framed && version >= ApiVersion{1, 42} ? kMultiplexed : kRawStream);
 }
 
+/// The content type of a log in JSON, if the request asks for one: by `format=json`, or by a type that it accepts.
+std::string json_log_type(const Request& request) {
+  if (request.version() < ApiVersion{1, 54}) return "";
+  for (const std::string& word : split(request.header("Accept").value_or(""), ',')) {
+    const std::string_view type = trim(word);
+    if (type == "application/jsonl" || type == "application/x-ndjson" || type == "application/json-seq")
+      return std::string(type);
+  }
+  return request.query().get("format") == "json" ? "application/jsonl" : "";
+}
+
 engine::AttachOptions read_attach_options(const Query& query) {
   engine::AttachOptions options;
   options.stream = query.flag("stream");
@@ -88,10 +99,11 @@ Task<Response> ContainerRoutes::logs(Request request) {
   wanted.since = query.get("since");
   wanted.until = query.get("until");
   wanted.tail = query.get("tail");
-  wanted.json = request.version() >= ApiVersion{1, 54} && query.get("format") == "json";
+  const std::string json_type = json_log_type(request);
+  wanted.json = !json_type.empty();
   engine::LogSession session = logs_.open(request.param("name"), wanted);
   Streamer out = co_await request.start_stream(
-      200, wanted.json ? "application/jsonl" : stream_type(session.render.framed, request.version()));
+      200, wanted.json ? json_type : stream_type(session.render.framed, request.version()));
   auto writer = std::make_shared<StreamerWriter>(out);
   co_await logs_.run(std::move(session), std::move(writer));
   co_return Response::sent();

@@ -379,7 +379,8 @@ TEST_F(LogTest, JsonLinesForTheApi) {
     std::string out;
     reader.next_frames(out, render);
     EXPECT_EQ(out, std::string(R"({"Line":"say \"hi\" \u003c�\u003e\n","Source":"stderr",)") +
-                       R"("Timestamp":"2026-11-22T13:29:07.5Z")" + (details ? R"(,"Attrs":{"a":"b"})" : "") + "}\n");
+                       R"("Timestamp":"2026-11-22T13:29:07.5Z")" +
+                       (details ? R"(,"Attrs":[{"Key":"a","Value":"b"}])" : "") + "}\n");
   }
 }
 

@@ -39,17 +39,44 @@ std::optional<std::string_view> raw_string(std::string_view json, std::size_t& a
   return json.substr(open + 1, close - open - 1);
 }
 
+/// What "attrs" says, sorted by the names.
+std::vector<std::pair<std::string, std::string>> parse_attrs(std::string_view attrs) {
+  std::vector<std::pair<std::string, std::string>> pairs;
+  std::size_t at = 0;
+  while (const auto key = raw_string(attrs, at)) {
+    const auto value = raw_string(attrs, at);
+    if (!value) break;
+    pairs.emplace_back(unescape(*key), unescape(*value));
+  }
+  std::sort(pairs.begin(), pairs.end());
+  return pairs;
+}
+
+void append_escaped(std::string& out, std::string_view text) {
+  const std::size_t start = out.size();
+  out.resize(start + text.size() * kWorstEscape + 32);
+  const char* const end = write_escaped(out.data() + start, text.data(), text.size());
+  out.resize(static_cast<std::size_t>(end - out.data()));
+}
+
 /// One object per line, as the API's format=json has it from version 1.54 on.
 void append_json(std::string& out, const Entry& entry, Timestamp time, bool details) {
   out += "{\"Line\":\"";
-  const std::size_t start = out.size();
-  out.resize(start + entry.text.size() * kWorstEscape + 32);
-  const char* const end = write_escaped(out.data() + start, entry.text.data(), entry.text.size());
-  out.resize(static_cast<std::size_t>(end - out.data()));
+  append_escaped(out, entry.text);
   out.append("\",\"Source\":\"").append(stream_name(entry.stream));
   out.append("\",\"Timestamp\":\"").append(render_rfc3339_nano(time)) += '"';
-  if (details && !entry.attrs.empty()) out.append(",\"Attrs\":").append(entry.attrs);
-  out += "}\n";
+  std::string_view before = ",\"Attrs\":[";
+  if (details) {
+    for (const auto& [key, value] : parse_attrs(entry.attrs)) {
+      out.append(before).append("{\"Key\":\"");
+      append_escaped(out, key);
+      out += "\",\"Value\":\"";
+      append_escaped(out, value);
+      out += "\"}";
+      before = ",";
+    }
+  }
+  out += before == "," ? "]}\n" : "}\n";
 }
 
 }  // namespace
@@ -95,16 +122,8 @@ void SecondCache::append_fixed(std::string& out, Timestamp time) {
 }
 
 std::string render_details(std::string_view attrs) {
-  std::vector<std::pair<std::string, std::string>> pairs;
-  std::size_t at = 0;
-  while (const auto key = raw_string(attrs, at)) {
-    const auto value = raw_string(attrs, at);
-    if (!value) break;
-    pairs.emplace_back(unescape(*key), unescape(*value));
-  }
-  std::sort(pairs.begin(), pairs.end());
   std::string out;
-  for (const auto& [key, value] : pairs) {
+  for (const auto& [key, value] : parse_attrs(attrs)) {
     if (!out.empty()) out += ',';
     out += url_escape(key) + "=" + url_escape(value);
   }
