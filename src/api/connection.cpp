@@ -21,6 +21,9 @@ constexpr std::size_t kDrainLimit = 256 << 10;
 /// So long we read what a client still sends before the socket is closed; closing with unread bytes resets the
 /// connection, and the client may lose the end of the reply.
 constexpr auto kLinger = 500ms;
+/// The same for the rest of a body that was refused: many clients read the answer only after they have sent everything.
+constexpr std::size_t kRefusedBodyLimit = 64 << 20;
+constexpr auto kRefusedBodyLinger = 5s;
 
 Method method_of(http::verb verb) {
   switch (verb) {
@@ -55,7 +58,7 @@ bool Connection::is_streaming() const noexcept {
 }
 
 void Connection::cancel() {
-  if (!busy_) return wire_->close();
+  if (!busy_ || lingering_) return wire_->close();
   if (!must_end_) cancel_.emit(asio::cancellation_type::terminal);
 }
 
@@ -89,6 +92,7 @@ Task<bool> Connection::serve_one() {
   if (header == Header::complete) co_await answer();
   wire_->stop_watching();
   const bool again = co_await finish();
+  lingering_ = false;
   exchange_->retire();
   if (log::level() <= log::Level::debug) log_request(start);
   exchange_.reset();
@@ -150,8 +154,7 @@ Task<void> Connection::answer() {
     co_return co_await exchange_->send(std::move(decision.reply), headers);
   }
   exchange_->match = std::move(*decision.match);
-  exchange_->match.version =
-      understood_version(exchange_->match.version, exchange_->header("User-Agent").value_or(""));
+  exchange_->match.version = understood_version(exchange_->match.version, exchange_->header("User-Agent").value_or(""));
   std::exception_ptr failure;
   try {
     const std::size_t question = target.find('?');
@@ -208,9 +211,11 @@ Task<void> Connection::reply_to_failure(std::exception_ptr failure) {
   co_await exchange_->send(std::move(reply));
 }
 
-/// Reads and drops what the client sends, until it stops, `limit` bytes came or kLinger passed.
-Task<void> Connection::discard_input(std::size_t limit) {
-  set_deadline(kLinger);
+/// Tells the client that nothing more comes, then reads and drops what it sends, until it stops, `limit` bytes came or
+/// `linger` passed.
+Task<void> Connection::discard_input(std::size_t limit, std::chrono::milliseconds linger) {
+  co_await wire_->transport().close_write();
+  set_deadline(linger);
   std::size_t dropped = 0;
   do {
     dropped += wire_->buffered().size();
@@ -221,22 +226,24 @@ Task<void> Connection::discard_input(std::size_t limit) {
 /// Brings the connection to where the next request begins, or to its end; false for the latter.
 Task<bool> Connection::finish() {
   if (wire_->is_gone() || wire_->is_closed()) co_return false;
+  lingering_ = true;
+  // One that waits for "100 Continue" will not get it, and sends nothing.
+  const bool body_comes = exchange_->reply() != Exchange::Reply::hijacked && !exchange_->body_is_complete() &&
+                          !(exchange_->awaits_continue() && wire_->buffered().empty());
   if (exchange_->reply() == Exchange::Reply::hijacked || !exchange_->keep_alive()) {
-    co_await wire_->transport().close_write();
-    co_await discard_input(kDrainLimit);
+    if (body_comes) co_await discard_input(kRefusedBodyLimit, kRefusedBodyLinger);
+    else co_await discard_input(kDrainLimit, kLinger);
     co_return false;
   }
   if (exchange_->body_is_complete()) co_return true;
-  // The client still waits for "100 Continue" and will not get it.
-  if (exchange_->header("Expect")) co_return false;
+  if (!body_comes) co_return false;
   const auto length = exchange_->parser.content_length_remaining();
-  set_deadline(kLinger);
+  set_deadline(kRefusedBodyLinger);
   std::size_t dropped = 0;
   while (!exchange_->body_is_complete()) {
     dropped += (co_await exchange_->read_body_some(65536)).size();
     if (dropped > kDrainLimit || (length && *length > kDrainLimit)) {
-      co_await wire_->transport().close_write();
-      co_await discard_input(kDrainLimit);
+      co_await discard_input(kRefusedBodyLimit, kRefusedBodyLinger);
       co_return false;
     }
   }

@@ -36,7 +36,7 @@ class Connection {
   Task<void> run_handler();
   Task<void> reply_to_failure(std::exception_ptr failure);
   Task<void> refuse(int status, std::string message);
-  Task<void> discard_input(std::size_t limit);
+  Task<void> discard_input(std::size_t limit, std::chrono::milliseconds linger);
   Task<bool> finish();
   void start_watching();
   void set_deadline(std::chrono::milliseconds from_now);
@@ -48,7 +48,8 @@ class Connection {
   std::shared_ptr<Exchange> exchange_;  // the request in hand
   boost::asio::cancellation_signal cancel_;
   bool busy_ = false;
-  bool must_end_ = false;  // the handler in hand runs to its end whatever happens to the client
+  bool lingering_ = false;  // it is answered, and we read what the client still sends
+  bool must_end_ = false;   // the handler in hand runs to its end whatever happens to the client
 };
 
 }  // namespace gantry::api

@@ -98,6 +98,7 @@ Task<std::string> Exchange::read_body_some(std::size_t limit) {
     const std::size_t used = parser.put(asio::const_buffer(bytes.data(), bytes.size()), ec);
     const std::size_t got = out.size() - parser.get().body().size;
     wire().consume(used);
+    body_begun_ = body_begun_ || used > 0;
     if (ec && ec != http::error::need_buffer && ec != http::error::need_more)
       throw Error(Errc::invalid_argument, "malformed request body: " + ec.message());
     if (parser.is_done() && on_body_complete) on_body_complete();
@@ -158,6 +159,8 @@ Task<void> Exchange::send(Response response, DaemonHeaders headers) {
 
 Task<void> Exchange::start_stream(int status, std::string content_type, Headers headers) {
   require_no_reply();
+  // Once the reply has begun, the client cannot be asked for its body any more.
+  if (!parser.is_done()) co_await continue_if_expected();
   status_ = status;
   silent_ = has_no_body(status);
   chunked_ = !silent_ && parser.get().version() != 10;

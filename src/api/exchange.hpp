@@ -44,6 +44,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   const Peer peer;
   std::optional<std::string> header(std::string_view name) const;
   bool body_is_complete() const { return parser.is_done(); }
+  /// The client sends its body only after a "100 Continue", and has not got one.
+  bool awaits_continue() const { return !continue_sent_ && !body_begun_ && header("Expect").has_value(); }
   /// Called when the whole body has been read, or has never been there: from then on the wire can be watched.
   std::function<void()> on_body_complete;
   Task<std::string> read_body_some(std::size_t limit);
@@ -84,6 +86,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   bool chunked_ = false;
   bool silent_ = false;  // a stream without a body: HEAD, 204, 304
   bool continue_sent_ = false;
+  bool body_begun_ = false;  // some clients send it unasked after a while
   bool retired_ = false;
 };
 
