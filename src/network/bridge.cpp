@@ -64,10 +64,35 @@ int create_bridge(sys::NetlinkSocket& socket, const BridgeSpec& spec) {
   return link->index;
 }
 
+/// Somebody may have given our bridge another name: its MAC address is one that we made up. What is connected to it
+/// stays so.
+bool rename_back(sys::NetlinkSocket& socket, const BridgeSpec& spec) {
+  if (!spec.owned) return false;
+  for (const auto& link : sys::list_links(socket)) {
+    if (link.kind != "bridge" || link.mac != spec.mac.raw()) continue;
+    const auto rename = [&] {
+      sys::NetlinkBatch batch;
+      sys::add_link_change(batch, {.index = link.index, .name = link.name, .new_name = spec.name});
+      return socket.send(std::move(batch)).empty();
+    };
+    if (rename()) return true;
+    // Before Linux 6.2 an interface had to be down for this.
+    sys::NetlinkBatch down;
+    sys::add_link_change(down, {.index = link.index, .name = link.name, .up = false});
+    socket.transact(std::move(down));
+    return rename();
+  }
+  return false;
+}
+
 }  // namespace
 
 int ensure_bridge(sys::NetlinkSocket& socket, const BridgeSpec& spec, std::vector<std::string>& changes) {
   auto link = sys::find_link(socket, spec.name);
+  if (!link && rename_back(socket, spec)) {
+    link = sys::find_link(socket, spec.name);
+    changes.push_back(fmt::format("gave bridge {} its name", spec.name));
+  }
   if (link && link->kind != "bridge")
     throw Error(Errc::conflict, fmt::format("existing interface {} is not a bridge", spec.name));
   int index = link ? link->index : 0;
@@ -107,16 +132,25 @@ void remove_bridge(sys::NetlinkSocket& socket, const std::string& name) {
   if (!failures.empty() && failures.front().error != ENODEV) throw sys::NetlinkSocket::to_error(failures.front());
 }
 
+bool has_wrong_flags(const sys::LinkInfo& link, bool isolated) {
+  if (!link.port) return false;
+  // A port without carrier is disabled by the bridge itself.
+  return !link.port->hairpin.value_or(true) || link.port->isolated.value_or(isolated) != isolated ||
+         !link.port->usual.value_or(true) || (link.running && !link.port->enabled.value_or(true));
+}
+
 bool ensure_port(sys::NetlinkSocket& socket, const std::string& interface, int bridge, bool isolated, bool& changed) {
   auto link = sys::find_link(socket, interface);
   if (!link) return false;
-  if (link->master == bridge && link->up) return true;
+  const bool wrong_flags = link->master == bridge && has_wrong_flags(*link, isolated);
+  if (link->master == bridge && link->up && !wrong_flags) return true;
   changed = true;
   sys::NetlinkBatch batch;
-  if (link->master != bridge) {
-    sys::add_link_change(batch, {.index = link->index, .name = interface, .master = bridge});
-    sys::add_bridge_port_flags(batch, link->index, {.hairpin = true, .isolated = isolated});
-  }
+  if (link->master != bridge) sys::add_link_change(batch, {.index = link->index, .name = interface, .master = bridge});
+  sys::BridgePortFlags flags{.hairpin = true, .isolated = isolated};
+  if (wrong_flags) flags.usual = true;
+  if (wrong_flags && link->running) flags.enabled = true;
+  sys::add_bridge_port_flags(batch, link->index, flags);
   if (!link->up) sys::add_link_change(batch, {.index = link->index, .name = interface, .up = true});
   socket.transact(std::move(batch));
   return true;

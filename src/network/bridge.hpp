@@ -31,6 +31,9 @@ int ensure_bridge(sys::NetlinkSocket& socket, const BridgeSpec& spec, std::vecto
 void remove_bridge(sys::NetlinkSocket& socket, const std::string& name);
 
 /// Makes `interface` a port of the bridge again if it is not. False if there is no such interface.
+/// True if a port of ours has flags that break something: it must have hairpin mode, be isolated or not, and otherwise
+/// do what ports usually do.
+bool has_wrong_flags(const sys::LinkInfo& link, bool isolated);
 bool ensure_port(sys::NetlinkSocket& socket, const std::string& interface, int bridge, bool isolated, bool& changed);
 
 /// Subnets that new networks must not take: routes other than default ones, and the host's name servers.

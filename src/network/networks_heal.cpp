@@ -190,15 +190,21 @@ bool Networks::State::is_damage(const sys::LinkInfo& link, bool removed) const {
     }
     return true;  // perhaps one of ours by another name
   }
-  if (link.kind != "veth") {
+  // Changes of a bridge's port come without the kind of the link.
+  if (link.kind != "veth" && !link.port) {
     return removed && std::any_of(networks.begin(), networks.end(), [&](const auto& entry) {
              return entry.second.row.parent_is_ours && entry.second.row.parent == link.name;
            });
   }
-  if (!removed && link.master != 0 && link.up) return false;
-  for (const auto& [id, member] : members)
-    for (const auto& row : member.endpoints)
-      if (row.host_interface == link.name) return true;
+  if (!removed && link.master != 0 && link.up && !link.port) return false;
+  for (const auto& [id, member] : members) {
+    for (const auto& row : member.endpoints) {
+      if (row.host_interface != link.name) continue;
+      const auto net = networks.find(row.network_id);
+      return removed || link.master == 0 || !link.up || net == networks.end() ||
+             has_wrong_flags(link, net->second.isolates_containers());
+    }
+  }
   return false;
 }
 

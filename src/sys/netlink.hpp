@@ -137,6 +137,14 @@ class NetlinkSocket {
 
 // ---- rtnetlink ------------------------------------------------------------------------------------------------------
 
+/// What is empty is left as it is, or was not told.
+struct BridgePortFlags {
+  std::optional<bool> hairpin = {};
+  std::optional<bool> isolated = {};
+  std::optional<bool> enabled = {};  // false: the port neither sends nor receives
+  std::optional<bool> usual = {};    // learns, floods and is not locked
+};
+
 struct LinkInfo {
   int index = 0;
   std::string name;
@@ -146,6 +154,7 @@ struct LinkInfo {
   bool running = false;  // and has a carrier
   std::string mac;       // six raw bytes
   std::uint32_t mtu = 0;
+  std::optional<BridgePortFlags> port;  // of a bridge
 };
 
 struct AddressInfo {
@@ -216,11 +225,6 @@ bool knows_link_kind(NetlinkSocket& socket, const std::string& kind);
 /// No automatic IPv6 link-local address. Must precede "up"; cannot be part of the link's creation.
 void add_no_ipv6_autoconf(NetlinkBatch& batch, const std::string& link);
 void add_remove_link(NetlinkBatch& batch, const std::string& name);
-struct BridgePortFlags {
-  std::optional<bool> hairpin = {};
-  std::optional<bool> isolated = {};
-  std::optional<bool> enabled = {};  // false: the port neither sends nor receives
-};
 void add_bridge_port_flags(NetlinkBatch& batch, int link, const BridgePortFlags& flags);
 /// `address`: raw bytes.
 void add_address(NetlinkBatch& batch, int link, std::string_view address, unsigned prefix_length);

@@ -28,6 +28,28 @@ void set_flag(ifinfomsg& header, std::optional<bool> up) {
 
 }  // namespace
 
+namespace {
+
+constexpr std::uint16_t kUsuallyOn[] = {IFLA_BRPORT_LEARNING, IFLA_BRPORT_UNICAST_FLOOD, IFLA_BRPORT_MCAST_FLOOD,
+                                        IFLA_BRPORT_BCAST_FLOOD};
+
+std::optional<BridgePortFlags> parse_bridge_port(const NetlinkAttributes& attributes) {
+  BridgePortFlags out;
+  const auto flag = [&](std::uint16_t type) -> std::optional<bool> {
+    const auto value = attributes.u8(type);
+    return value ? std::optional<bool>(*value != 0) : std::nullopt;
+  };
+  out.hairpin = flag(IFLA_BRPORT_MODE);
+  if (!out.hairpin) return std::nullopt;  // no port
+  out.isolated = flag(IFLA_BRPORT_ISOLATED);
+  if (const auto state = attributes.u8(IFLA_BRPORT_STATE)) out.enabled = *state != BR_STATE_DISABLED;
+  out.usual = !flag(IFLA_BRPORT_LOCKED).value_or(false);
+  for (const std::uint16_t type : kUsuallyOn) out.usual = *out.usual && flag(type).value_or(true);
+  return out;
+}
+
+}  // namespace
+
 LinkInfo parse_link(const NetlinkMessage& message) {
   LinkInfo out;
   auto header = message.header<ifinfomsg>();
@@ -40,7 +62,11 @@ LinkInfo parse_link(const NetlinkMessage& message) {
   out.mac = std::string(attributes.bytes(IFLA_ADDRESS));
   out.mtu = attributes.u32(IFLA_MTU).value_or(0);
   out.master = static_cast<int>(attributes.u32(IFLA_MASTER).value_or(0));
-  out.kind = attributes.nested(IFLA_LINKINFO).text(IFLA_INFO_KIND);
+  const NetlinkAttributes info = attributes.nested(IFLA_LINKINFO);
+  out.kind = info.text(IFLA_INFO_KIND);
+  // A bridge tells of changes in messages of its own, which have nothing else of the link.
+  if (header->ifi_family == AF_BRIDGE) out.port = parse_bridge_port(attributes.nested(IFLA_PROTINFO));
+  else if (info.text(IFLA_INFO_SLAVE_KIND) == "bridge") out.port = parse_bridge_port(info.nested(IFLA_INFO_SLAVE_DATA));
   return out;
 }
 
@@ -235,6 +261,10 @@ void add_bridge_port_flags(NetlinkBatch& batch, int link, const BridgePortFlags&
   const auto info = batch.nest(IFLA_PROTINFO);
   if (flags.hairpin) batch.u8(IFLA_BRPORT_MODE, *flags.hairpin ? 1 : 0);
   if (flags.isolated) batch.u8(IFLA_BRPORT_ISOLATED, *flags.isolated ? 1 : 0);
+  if (flags.usual) {
+    for (const std::uint16_t type : kUsuallyOn) batch.u8(type, *flags.usual ? 1 : 0);
+    batch.u8(IFLA_BRPORT_LOCKED, *flags.usual ? 0 : 1);
+  }
   if (flags.enabled) batch.u8(IFLA_BRPORT_STATE, *flags.enabled ? BR_STATE_FORWARDING : BR_STATE_DISABLED);
   batch.end(info);
 }
