@@ -22,16 +22,20 @@ AddressRange::AddressRange(Cidr subnet, Cidr range)
   }
 }
 
-IpAddress AddressRange::take_any(const std::string& network_name, const std::string& network_id) {
+std::optional<IpAddress> AddressRange::try_take_any() {
   const Wide base = subnet_.first().number();
   Wide candidate = range_.first().number() - base;
   const Wide last = range_.last().number() - base;
   for (auto it = taken_.lower_bound(candidate); it != taken_.end() && *it == candidate; ++it) ++candidate;
-  if (candidate > last)
-    throw Error(Errc::internal, fmt::format("no available {} addresses on this network's address pools: {} ({})",
-                                            subnet_.address.is_v6() ? "IPv6" : "IPv4", network_name, network_id));
+  if (candidate > last) return std::nullopt;
   taken_.insert(candidate);
   return IpAddress::from_number(subnet_.address.family(), base + candidate);
+}
+
+IpAddress AddressRange::take_any(const std::string& network_name, const std::string& network_id) {
+  if (const auto address = try_take_any()) return *address;
+  throw Error(Errc::internal, fmt::format("no available {} addresses on this network's address pools: {} ({})",
+                                          subnet_.address.is_v6() ? "IPv6" : "IPv4", network_name, network_id));
 }
 
 bool AddressRange::reserve(const IpAddress& address) {

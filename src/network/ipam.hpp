@@ -18,6 +18,8 @@ class AddressRange {
   AddressRange(Cidr subnet, Cidr range);
 
   const Cidr& subnet() const noexcept { return subnet_; }
+  /// The lowest that is free, or nothing.
+  std::optional<IpAddress> try_take_any();
   /// Throws internal "no available IPv4 addresses on this network's address pools: <name> (<id>)".
   IpAddress take_any(const std::string& network_name, const std::string& network_id);
   /// Throws invalid_argument if it is outside, forbidden "Address already in use" if it is taken.

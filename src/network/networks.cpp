@@ -43,6 +43,27 @@ AddressRange* Net::range(Family family) {
 
 const AddressRange* Net::range(Family family) const { return const_cast<Net*>(this)->range(family); }
 
+AddressRange* Net::range_of(const IpAddress& address) {
+  for (auto& one : ranges)
+    if (!address.empty() && one.subnet().contains(address)) return &one;
+  return nullptr;
+}
+
+const AddressRange* Net::range_of(const IpAddress& address) const { return const_cast<Net*>(this)->range_of(address); }
+
+IpAddress Net::take(Family family, const std::string& wanted) {
+  if (!wanted.empty()) {
+    const IpAddress address = IpAddress::parse(wanted);
+    AddressRange* const own = range_of(address);
+    (own == nullptr ? *range(family) : *own).take(address);
+    return address;
+  }
+  for (auto& one : ranges)
+    if (one.subnet().address.family() == family)
+      if (const auto address = one.try_take_any()) return *address;
+  return range(family)->take_any(row.name, row.id);  // says that there is none
+}
+
 IpAddress Net::gateway(Family family) const {
   for (const auto& pool : row.pools) {
     auto ip = IpAddress::find(split_once(pool.gateway, '/').first);
@@ -51,13 +72,16 @@ IpAddress Net::gateway(Family family) const {
   return {};
 }
 
-IpAddress Net::route(Family family) const {
+IpAddress Net::route(const IpAddress& address) const {
+  const char* configured = address.is_v6() ? kDefaultGateway6 : kDefaultGateway4;
   for (const auto& pool : row.pools) {
-    auto it = pool.auxiliary.find(family == Family::v4 ? kDefaultGateway4 : kDefaultGateway6);
-    if (it == pool.auxiliary.end()) continue;
-    if (auto ip = IpAddress::find(it->second); ip && ip->family() == family) return *ip;
+    const auto subnet = Cidr::find(pool.subnet);
+    if (!subnet || address.empty() || !subnet->contains(address)) continue;
+    if (auto it = pool.auxiliary.find(configured); it != pool.auxiliary.end())
+      if (auto ip = IpAddress::find(it->second); ip && ip->family() == address.family()) return *ip;
+    return IpAddress::find(split_once(pool.gateway, '/').first).value_or(IpAddress());
   }
-  return gateway(family);
+  return {};
 }
 
 bool Net::isolated(Family family) const {
@@ -75,7 +99,7 @@ std::chrono::milliseconds Net::announce_every() const {
 }
 
 Cidr Net::with_length(const IpAddress& address) const {
-  const AddressRange* one = address.empty() ? nullptr : range(address.family());
+  const AddressRange* one = range_of(address);
   return one == nullptr ? Cidr{} : Cidr{address, one->subnet().length};
 }
 
@@ -230,13 +254,13 @@ void Networks::State::refresh(Member& member) {
     if (auto it = networks.find(row.network_id); it != networks.end()) {
       const Net& net = it->second;
       endpoint.network_name = net.row.name;
-      if (const auto* range = net.range(Family::v4); range && !row.address.empty())
-        endpoint.ip_prefix_length = range->subnet().length;
-      if (const auto* range = net.range(Family::v6); range && !row.address6.empty())
-        endpoint.ipv6_prefix_length = range->subnet().length;
+      const IpAddress v4 = IpAddress::find(row.address).value_or(IpAddress());
+      const IpAddress v6 = IpAddress::find(row.address6).value_or(IpAddress());
+      if (const auto* range = net.range_of(v4)) endpoint.ip_prefix_length = range->subnet().length;
+      if (const auto* range = net.range_of(v6)) endpoint.ipv6_prefix_length = range->subnet().length;
       if (!net.closed()) {
-        endpoint.gateway = row.address.empty() ? "" : net.route(Family::v4).str();
-        endpoint.ipv6_gateway = row.address6.empty() ? "" : net.route(Family::v6).str();
+        endpoint.gateway = net.route(v4).str();
+        endpoint.ipv6_gateway = net.route(v6).str();
       }
     }
     if (row.ipv4_gateway && !row.host_interface.empty()) shown.port_targets.push_back(row.address);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 
 #include "async/shield.hpp"
 #include "base/failpoint.hpp"
@@ -221,34 +222,32 @@ void Networks::State::choose_subnets(db::NetworkRow& row, const NetworkSpec& spe
   std::vector<Cidr> used = used_subnets();
   for (Family family : {Family::v4, Family::v6}) {
     if (!(family == Family::v4 ? row.enable_ipv4 : row.enable_ipv6)) continue;
-    db::NetworkPoolRow pool;
-    unsigned size = 0;
-    for (const IpamConfig& config : spec.ipam) {
-      auto subnet = Cidr::find(config.subnet);
-      const bool other_family = subnet ? subnet->address.family() != family : family == Family::v6;
-      if (other_family) continue;
-      if (!pool.subnet.empty())
-        throw Error(Errc::forbidden, fmt::format("{} driver doesn't support multiple subnets", row.driver));
-      pool = {config.subnet, config.ip_range, config.gateway, config.auxiliary_addresses};
-      if (subnet && subnet->address.is_any()) {
-        size = subnet->length;  // "any subnet of this size"
-        pool.subnet.clear();
-      }
-    }
-    if (pool.subnet.empty()) {
-      pool.subnet = free_subnet(family, used, occupied, size).str();
-    } else {
-      const Cidr wanted = Cidr::parse(pool.subnet);
-      for (const Cidr& taken : used)
-        if (taken.overlaps(wanted)) throw pool_overlaps();
-    }
-    const Cidr subnet = Cidr::parse(pool.subnet);
-    AddressRange range(subnet, Cidr::find(pool.ip_range).value_or(Cidr{}));
-    for (const auto& [name, address] : pool.auxiliary) range.reserve(IpAddress::parse(address));
-    if (pool.gateway.empty() && needs_gateway(row, family)) pool.gateway = range.take_any(row.name, row.id).str();
-    used.push_back(subnet);
-    row.pools.push_back(std::move(pool));
+    std::vector<IpamConfig> configs;
+    std::ranges::copy_if(spec.ipam, std::back_inserter(configs), [&](const IpamConfig& config) {
+      const auto subnet = Cidr::find(config.subnet);
+      return subnet ? subnet->address.family() == family : family == Family::v4;
+    });
+    if (configs.size() > 1 && row.driver == "bridge")
+      throw Error(Errc::forbidden, fmt::format("{} driver doesn't support multiple subnets", row.driver));
+    if (configs.empty()) configs.emplace_back();
+    for (const IpamConfig& config : configs) row.pools.push_back(choose_pool(row, family, config, used, occupied));
   }
+}
+
+db::NetworkPoolRow Networks::State::choose_pool(const db::NetworkRow& row, Family family, const IpamConfig& config,
+                                                std::vector<Cidr>& used, const std::vector<Cidr>& occupied) const {
+  db::NetworkPoolRow pool{config.subnet, config.ip_range, config.gateway, config.auxiliary_addresses};
+  const auto wanted = Cidr::find(config.subnet);
+  // Without an address: any subnet of this size.
+  if (!wanted || wanted->address.is_any())
+    pool.subnet = free_subnet(family, used, occupied, wanted ? wanted->length : 0).str();
+  else if (std::ranges::any_of(used, [&](const Cidr& taken) { return taken.overlaps(*wanted); })) throw pool_overlaps();
+  const Cidr subnet = Cidr::parse(pool.subnet);
+  AddressRange range(subnet, Cidr::find(pool.ip_range).value_or(Cidr{}));
+  for (const auto& [name, address] : pool.auxiliary) range.reserve(IpAddress::parse(address));
+  if (pool.gateway.empty() && needs_gateway(row, family)) pool.gateway = range.take_any(row.name, row.id).str();
+  used.push_back(subnet);
+  return pool;
 }
 
 Task<void> Networks::State::make_network(db::NetworkRow row) {

@@ -49,7 +49,7 @@ void Networks::State::release(const db::EndpointRow& row) {
   if (it == networks.end()) return;
   for (const std::string* text : {&row.address, &row.address6}) {
     const IpAddress address = address_or_empty(*text);
-    if (AddressRange* range = address.empty() ? nullptr : it->second.range(address.family())) range->release(address);
+    if (AddressRange* range = it->second.range_of(address)) range->release(address);
   }
 }
 
@@ -75,13 +75,11 @@ db::EndpointRow Networks::State::plan_endpoint(Net& net, const AttachRequest& re
     row.dns_names = distinct(std::move(names));
   }
   for (Family family : {Family::v4, Family::v6}) {
-    AddressRange* range = net.range(family);
-    if (range == nullptr) continue;
+    if (net.range(family) == nullptr) continue;
     const std::string& wanted = family == Family::v4 ? settings.ipv4_address : settings.ipv6_address;
     IpAddress address;
     try {
-      if (wanted.empty()) address = range->take_any(net.row.name, net.row.id);
-      else range->take(address = IpAddress::parse(wanted));
+      address = net.take(family, wanted);
     } catch (const Error&) {
       release(row);
       throw;
@@ -243,7 +241,8 @@ DefaultRoute Networks::State::default_route(const db::EndpointRow& row, Family f
   const Net& net = networks.at(row.network_id);
   // An ipvlan of mode l3 has no neighbours, only a link.
   const bool by_link = net.row.driver == "ipvlan" && parse_vlan_options(net.row.driver, net.row.options).mode != "l2";
-  const IpAddress gateway = by_link ? IpAddress() : net.route(family);
+  const IpAddress own = address_or_empty(family == Family::v4 ? row.address : row.address6);
+  const IpAddress gateway = by_link ? IpAddress() : net.route(own);
   if (!by_link && gateway.empty()) return {};
   return {row.interface, gateway};
 }

@@ -204,8 +204,7 @@ Task<RecoverReport> Networks::State::recover(std::set<std::string> running) {
     if (net == networks.end() || member == members.end()) continue;
     for (const std::string* text : {&row.address, &row.address6}) {
       auto ip = IpAddress::find(*text);
-      AddressRange* range = ip ? net->second.range(ip->family()) : nullptr;
-      if (range != nullptr && range->subnet().contains(*ip)) range->reserve(*ip);
+      if (AddressRange* range = ip ? net->second.range_of(*ip) : nullptr) range->reserve(*ip);
     }
     for (const auto& port : row.ports)
       ports.adopt(port.proto, IpAddress::find(port.host_ip).value_or(IpAddress()),

@@ -59,12 +59,19 @@ struct Net {
   bool is_default_bridge() const { return row.predefined && is_bridge(); }
   std::string option(const std::string& key, std::string fallback = {}) const;
   bool flag(const std::string& key, bool fallback) const;
+  /// The first of a family, which is a bridge's only one, or nullptr.
   AddressRange* range(Family family);
   const AddressRange* range(Family family) const;
+  /// The one that an address belongs to, or nullptr.
+  AddressRange* range_of(const IpAddress& address);
+  const AddressRange* range_of(const IpAddress& address) const;
+  /// `wanted`, or if it is empty a free one of any range of the family. Throws as AddressRange does.
+  IpAddress take(Family family, const std::string& wanted);
   /// The host's address in the subnet, or empty.
   IpAddress gateway(Family family) const;
-  /// Where the containers' default routes lead: the same, unless another was configured.
-  IpAddress route(Family family) const;
+  /// Where the default route of a container with this address leads: to its subnet's gateway, unless another was
+  /// configured.
+  IpAddress route(const IpAddress& address) const;
   bool isolated(Family family) const;
   /// Its containers reach each other through the host only, where a link allows it.
   bool isolates_containers() const { return !flag("com.docker.network.bridge.enable_icc", true); }
@@ -155,6 +162,8 @@ struct Networks::State {
   Task<Networks::Created> create_network(NetworkSpec spec);
   Task<void> remove_network(std::string name_or_id);
   void choose_subnets(db::NetworkRow& row, const NetworkSpec& spec, const std::vector<Cidr>& occupied);
+  db::NetworkPoolRow choose_pool(const db::NetworkRow& row, Family family, const IpamConfig& config,
+                                 std::vector<Cidr>& used, const std::vector<Cidr>& occupied) const;
   Cidr free_subnet(Family family, const std::vector<Cidr>& used, const std::vector<Cidr>& occupied,
                    unsigned size) const;
   void apply_configuration(NetworkSpec& spec);

@@ -15,8 +15,7 @@ void check_address(const Net* net, bool user_defined, const std::string& text, F
     findings.push_back(fmt::format("invalid {} address: {}", family == Family::v4 ? "IPv4" : "IPv6", text));
     return;
   }
-  const AddressRange* range = net == nullptr ? nullptr : net->range(family);
-  if (user_defined && net != nullptr && (range == nullptr || !range->subnet().contains(*ip)))
+  if (user_defined && net != nullptr && net->range_of(*ip) == nullptr)
     findings.push_back(fmt::format("no configured subnet contains IP address {}", text));
 }
 
