@@ -63,6 +63,7 @@ void raise_descriptor_limit() {
 
 int run_doctor(const config::Config& config) {
   std::vector<doctor::Finding> findings = doctor::check_host(runtime::probe_host());
+  for (doctor::Finding& finding : doctor::check_network_blocking(config)) findings.push_back(std::move(finding));
   sys::Paths paths;
   paths.data_root = config.data_root;
   paths.exec_root = config.exec_root;

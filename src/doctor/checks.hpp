@@ -21,6 +21,8 @@ struct Finding {
 
 /// What this machine offers to containers.
 std::vector<Finding> check_host(const runtime::HostFacts& facts);
+/// Whether other programs' packet filters stop what containers' bridges forward. Blocks.
+std::vector<Finding> check_network_blocking(const config::Config& config);
 /// Rows against directories, mounts, namespaces and shims: whatever belongs to no row is a leak. Blocks.
 /// While a daemon works on a container, a finding about that container may be out of date.
 std::vector<Finding> check_state_blocking(const sys::Paths& paths);

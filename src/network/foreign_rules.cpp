@@ -102,6 +102,45 @@ bool legacy_forward_drops(bool ipv6) {
               : drops<ipt_getinfo, ipt_get_entries, ipt_entry>(AF_INET, SOL_IP, IPT_SO_GET_INFO, IPT_SO_GET_ENTRIES);
 }
 
+namespace {
+
+// firewalld ends its own chain by rejecting everything; what comes before that is zones' and policies' business, which
+// our bridges have no part in.
+bool stops_bridges(const sys::NftHookedChain& chain) { return chain.drops || chain.table == "firewalld"; }
+
+bool is_foreign(const sys::NftHookedChain& chain) {
+  return chain.hook == NF_INET_FORWARD && !chain.table.starts_with("gantry");
+}
+
+std::string name_of(const sys::NftHookedChain& chain) {
+  return fmt::format("chain {} of table {} {}", chain.name, family_name(chain.family), chain.table);
+}
+
+std::string name_of_legacy(bool ipv6) {
+  return fmt::format("the FORWARD chain of {}", ipv6 ? "ip6tables-legacy" : "iptables-legacy");
+}
+
+bool has_legacy_rule(bool ipv6) {
+  try {
+    return legacy(ipv6, "-C").exit_code == 0;
+  } catch (const Error&) {
+    return false;  // there is no such program
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> chains_that_stop_bridges(sys::NftSocket& socket) {
+  std::vector<std::string> out;
+  for (const auto& chain : socket.list_hooked_chains()) {
+    if (is_foreign(chain) && stops_bridges(chain) && !socket.find_rule(chain.family, chain.table, chain.name, kComment))
+      out.push_back(name_of(chain));
+  }
+  for (const bool ipv6 : {false, true})
+    if (legacy_forward_drops(ipv6) && !has_legacy_rule(ipv6)) out.push_back(name_of_legacy(ipv6));
+  return out;
+}
+
 void ForeignRules::warn(const std::string& where) {
   warnings_.push_back(fmt::format(
       "WARNING: {} drops what containers' bridges forward.\n         Set firewall-compat to insert, or accept packets "
@@ -111,14 +150,12 @@ void ForeignRules::warn(const std::string& where) {
 
 void ForeignRules::look_at_chain(sys::NftSocket& socket, const sys::NftHookedChain& chain,
                                  std::vector<std::string>& added) {
-  // firewalld ends its own chain by rejecting everything; what comes before that is zones' and policies' business,
-  // which our bridges have no part in.
   const bool firewalld = chain.table == "firewalld";
   const auto rule = socket.find_rule(chain.family, chain.table, chain.name, kComment);
-  const std::string where = fmt::format("chain {} of table {} {}", chain.name, family_name(chain.family), chain.table);
-  const bool wanted = mode_ == Mode::insert && (chain.drops || firewalld);
+  const std::string where = name_of(chain);
+  const bool wanted = mode_ == Mode::insert && stops_bridges(chain);
   if (wanted == rule.has_value()) {
-    if (!wanted && mode_ == Mode::detect && (chain.drops || firewalld)) warn(where);
+    if (!wanted && mode_ == Mode::detect && stops_bridges(chain)) warn(where);
     return;
   }
   sys::NftBatch batch;
@@ -128,7 +165,7 @@ void ForeignRules::look_at_chain(sys::NftSocket& socket, const sys::NftHookedCha
   try {
     socket.commit(std::move(batch));
     if (wanted) added.push_back(where + " lets pass what our bridges forward");
-    else if (chain.drops || firewalld) warn(where);
+    else if (stops_bridges(chain)) warn(where);
   } catch (const Error&) {
     warn(where);  // the table has an owner, or was changed in between
   }
@@ -137,7 +174,7 @@ void ForeignRules::look_at_chain(sys::NftSocket& socket, const sys::NftHookedCha
 void ForeignRules::look_at_legacy(bool ipv6, std::vector<std::string>& added) {
   if (!legacy_forward_drops(ipv6)) return;
   legacy_ = true;
-  const std::string where = fmt::format("the FORWARD chain of {}", ipv6 ? "ip6tables-legacy" : "iptables-legacy");
+  const std::string where = name_of_legacy(ipv6);
   if (mode_ == Mode::detect) return warn(where);
   try {
     if (legacy(ipv6, "-C").exit_code == 0) return;
@@ -153,8 +190,7 @@ std::vector<std::string> ForeignRules::look(sys::NftSocket& socket) {
   legacy_ = false;
   std::vector<std::string> added;
   for (const auto& chain : socket.list_hooked_chains()) {
-    if (chain.hook != NF_INET_FORWARD || chain.table.starts_with("gantry")) continue;
-    if (chain.table == own_table_ || chain.table == own_table_ + "-user") continue;
+    if (!is_foreign(chain) || chain.table == own_table_ || chain.table == own_table_ + "-user") continue;
     look_at_chain(socket, chain, added);
   }
   if (mode_ == Mode::none) return added;

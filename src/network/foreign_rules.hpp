@@ -38,6 +38,9 @@ class ForeignRules {
   bool legacy_ = false;
 };
 
+/// The chains that stop what our bridges forward and do not have our rule, by name. Changes nothing.
+std::vector<std::string> chains_that_stop_bridges(sys::NftSocket& socket);
+
 /// The policy of iptables' legacy FORWARD chain is to drop. False if that table is not in use.
 bool legacy_forward_drops(bool ipv6);
 
