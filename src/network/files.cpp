@@ -50,6 +50,13 @@ ResolvConf parse_resolv_conf(const std::string& text) {
   return out;
 }
 
+bool is_ndots(const std::string& option) { return option == "ndots" || option.starts_with("ndots:"); }
+
+bool is_valid_ndots(const std::string& option) {
+  const auto number = parse_int(split_once(option, ':').second);
+  return is_ndots(option) && number && *number >= 0;
+}
+
 void choose_servers(ResolvConf& conf, const ResolvSettings& settings) {
   if (!settings.servers.empty() || !settings.drop_loopback) return;
   std::erase_if(conf.servers, [&](const std::string& text) {
@@ -96,8 +103,8 @@ std::string render_resolv_conf(const ResolvSettings& settings) {
   bool own_ndots = false;
   if (settings.internal) {
     conf.servers = {"127.0.0.11"};
-    own_ndots = std::none_of(conf.options.begin(), conf.options.end(),
-                             [](const std::string& o) { return o.rfind("ndots:", 0) == 0; });
+    std::erase_if(conf.options, [](const std::string& o) { return is_ndots(o) && !is_valid_ndots(o); });
+    own_ndots = std::none_of(conf.options.begin(), conf.options.end(), is_ndots);
     if (own_ndots) conf.options.emplace_back("ndots:0");
   } else {
     choose_servers(conf, settings);
@@ -157,7 +164,7 @@ std::vector<std::string> own_names(const std::string& hostname, const std::strin
 
 bool chooses_ndots(const std::string& text) {
   const auto options = parse_resolv_conf(text).options;
-  return std::any_of(options.begin(), options.end(), [](const std::string& o) { return o.rfind("ndots:", 0) == 0; });
+  return std::any_of(options.begin(), options.end(), is_valid_ndots);
 }
 
 namespace {

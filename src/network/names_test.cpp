@@ -44,6 +44,7 @@ TEST(ContainerNames, ReadBackAsTheyWereWritten) {
 TEST(ResolvConf, TellsWhetherNdotsWasChosen) {
   EXPECT_TRUE(chooses_ndots("nameserver 1.1.1.1\noptions edns0 ndots:2\n"));
   EXPECT_FALSE(chooses_ndots("# options ndots:2\noptions edns0\n"));
+  EXPECT_FALSE(chooses_ndots("options ndots:many\noptions ndots\n"));
 }
 
 class NamesOfNetworks : public World {

@@ -34,7 +34,7 @@ void Networks::State::set_name_settings(Member& member, const AttachRequest& req
   names.servers = resolv.servers;
   names.host_resolv_conf = resolv.host_path;
   names.host_options = resolv.options.empty();
-  names.ndots = std::ranges::any_of(resolv.options, [](const auto& option) { return option.starts_with("ndots:"); });
+  names.ndots = chooses_ndots("options " + join(resolv.options, " "));
 }
 
 void Networks::State::set_links(Member& member, const std::string& network_id, std::vector<std::string> links) const {
