@@ -103,10 +103,10 @@ class ClassicBuild {
   void begin(frontend::StageState& stage, std::size_t index);
   void run_instruction(frontend::StageState& stage, const dockerfile::PlannedInstruction& planned);
   bool run_op(const frontend::StageState& stage, bool announce);
-  bool known_step(const std::string& key, const frontend::StageState& stage);
+  bool known_step(const std::string& before, const std::string& now);
   void show_metadata_step(const std::string& before, const frontend::StageState& stage);
   void finish(frontend::StageState& stage);
-  std::string identity(const frontend::StageState& stage) const;
+  std::string identity(const frontend::StageState& stage);
   buildcache::SnapshotPtr tree_of(const frontend::StageState& stage);
 
   const Services services_;
@@ -226,21 +226,23 @@ buildcache::SnapshotPtr ClassicBuild::tree_of(const frontend::StageState& stage)
 }
 
 /// What identifies the image as it is now: nobody can run it, but equal builds show equal ones.
-std::string ClassicBuild::identity(const frontend::StageState& stage) const {
-  return llb::op_digest(stage.image.render() + "\n" + stage.root.digest);
+std::string ClassicBuild::identity(const frontend::StageState& stage) {
+  const auto tree = tree_of(stage);
+  return llb::op_digest(stage.image.render() + "\n" + (tree ? tree->id() : std::string("scratch")));
 }
 
-bool ClassicBuild::known_step(const std::string& key, const frontend::StageState& stage) {
+bool ClassicBuild::known_step(const std::string& before, const std::string& now) {
   auto& index = services_.cache.index();
-  if (cache_hits_ && index.find(key)) return true;
+  const std::string key = "classic " + before;
+  if (cache_hits_ && index.find_link(key + " " + now)) return true;
   cache_hits_ = false;
-  index.store(key, tree_of(stage));
+  index.link(key + " " + now, now);
   return false;
 }
 
 void ClassicBuild::show_metadata_step(const std::string& before, const frontend::StageState& stage) {
   const std::string now = identity(stage);
-  if (known_step("classic " + before + " " + now, stage)) {
+  if (known_step(before, now)) {
     stream_.text(" ---> Using cache\n");
   } else {
     const std::string container = make_container_name();
