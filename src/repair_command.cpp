@@ -1,6 +1,8 @@
 #include "repair_command.hpp"
 
+#include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <optional>
 #include <string>
 
@@ -22,6 +24,7 @@
 #include "image/transfers.hpp"
 #include "json/json.hpp"
 #include "storage/layer_store.hpp"
+#include "sys/file.hpp"
 
 namespace gantry {
 namespace {
@@ -29,6 +32,25 @@ namespace {
 void print(const std::string& line) {
   std::fputs(line.c_str(), stdout);
   std::fflush(stdout);
+}
+
+/// What `docker login` has left in the caller's config file, as the header X-Registry-Config; empty if there is
+/// nothing.
+std::string read_credentials() {
+  const char* directory = std::getenv("DOCKER_CONFIG");
+  const char* home = std::getenv("HOME");
+  if (directory == nullptr && home == nullptr) return {};
+  const sys::Path file =
+      directory != nullptr ? sys::Path(directory) / "config.json" : sys::Path(home) / ".docker/config.json";
+  constexpr std::size_t kMaxFile = 1 << 20;
+  try {
+    const json::Value value = json::parse(sys::read_file(file, kMaxFile));
+    const json::Value* auths = value.is_object() ? value.get_object().if_contains("auths") : nullptr;
+    return auths != nullptr && auths->is_object() ? base64_encode(json::render(*auths)) : std::string();
+  } catch (const Error& e) {
+    if (e.sys_errno() != ENOENT) print(fmt::format("{} is not used: {}\n", file.string(), e.message()));
+    return {};
+  }
 }
 
 /// The store of a data root that no daemon uses.
@@ -61,6 +83,7 @@ class Store {
     for (const storage::Problem& p : co_await images_.recover()) print(render(p));
     image::RepairRequest request;
     request.contents = contents;
+    request.credentials = image::decode_auth_config_header(read_credentials());
     *report = co_await transfers_.repair(request, [](const image::Damage& d) { print(image::render_damage(d)); });
     co_await layers_.stop();
   }
@@ -125,7 +148,10 @@ int ask_daemon(const config::Config& config, bool contents) {
   if (socket.empty())
     throw Error(Errc::unavailable, "a gantryd runs, but listens on no unix socket: stop it to repair its store");
   Reply reply;
+  const std::string credentials = "X-Registry-Config: " + read_credentials();
+  curl_slist* headers = ::curl_slist_append(nullptr, credentials.c_str());
   CURL* easy = ::curl_easy_init();
+  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
   curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, socket.c_str());
   curl_easy_setopt(easy, CURLOPT_URL,
                    contents ? "http://gantry/gantry/repair?contents=1" : "http://gantry/gantry/repair");
@@ -136,6 +162,7 @@ int ask_daemon(const config::Config& config, bool contents) {
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, &reply);
   const CURLcode code = ::curl_easy_perform(easy);
   ::curl_easy_cleanup(easy);
+  ::curl_slist_free_all(headers);
   if (code != CURLE_OK)
     throw Error(Errc::unavailable,
                 fmt::format("the gantryd at {} does not answer: {}", socket, ::curl_easy_strerror(code)));

@@ -1,5 +1,6 @@
 """Damage by hand: found, named, repaired or set aside; everything else works on."""
 
+import base64
 import json
 import os
 import random
@@ -203,6 +204,38 @@ def test_a_blob_that_is_gone_at_the_start_is_fetched_by_a_repair(fresh, lost):
         code, text = repair(engine)
         assert code == 0, text
         assert runs(api, name) and not any("repair" in each for each in api.ok("GET", "/info").json()["Warnings"])
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_blob_of_a_private_registry_is_fetched_with_the_callers_login(fresh, tmp_path, running):
+    engine = fresh()
+    with FakeRegistry() as registry:
+        image, name = serve(registry)
+        api = engine.api()
+        api.ok("POST", "/images/create", {"fromImage": name})
+        blob = blobs(engine) / image.layer_digest(1)[7:]
+        password = "Basic " + base64.b64encode(b"alice:secret").decode()
+
+        def guard(request):
+            if request.headers.get("Authorization") == password:
+                return False
+            return request.reply(401, {"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]},
+                                 WWW_Authenticate='Basic realm="private"')
+
+        registry.intercept = guard
+        flip(blob)
+        if not running:
+            engine.stop()
+        code, text = repair(engine)
+        assert code == 1 and "0 repaired" in text and not blob.exists(), text
+        (tmp_path / "config.json").write_text(json.dumps(
+            {"auths": {registry.host: {"auth": base64.b64encode(b"alice:secret").decode()}}}))
+        environment = {**engine.env(), "DOCKER_CONFIG": str(tmp_path)}
+        command = [each for each in engine.command() if each != "-D"]
+        done = subprocess.run([*command, "repair"], capture_output=True, text=True, timeout=120, env=environment)
+        assert done.returncode == 0 and "1 repaired, 0 not" in done.stdout, done.stdout + done.stderr
+        assert blob.read_bytes() == image.layers[1]
+        assert "secret" not in engine.log_text()
 
 
 def damage_pages(file, first, count=1):

@@ -292,6 +292,7 @@ Task<void> run_repair(image::Transfers& transfers, image::RepairRequest wanted, 
 Task<Response> ImageRoutes::repair(Request request) {
   image::RepairRequest wanted;
   wanted.contents = request.query().flag("contents");
+  wanted.credentials = image::decode_auth_config_header(request.header("X-Registry-Config").value_or(""));
   auto verb = [this, wanted](image::ProgressPtr progress) {
     return run_repair(transfers_, wanted, std::move(progress));
   };

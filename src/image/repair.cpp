@@ -20,7 +20,7 @@ class Repair {
  public:
   Repair(Context& context, RepairRequest request, DamageSink sink)
       : context_(context),
-        request_(request),
+        request_(std::move(request)),
         sink_(std::move(sink)),
         blobs_(context.content().hold()),
         chains_(context.layers().hold()) {}
@@ -49,6 +49,10 @@ class Repair {
     sink_(damage);
   }
 
+  Task<std::string> refetch(std::vector<std::string> repositories, Descriptor blob) {
+    return refetch_blob(context_, std::move(repositories), std::move(blob), request_.credentials);
+  }
+
   Task<void> check_blob(std::string digest) {
     const auto size = context_.content().find_size(digest);
     if (!size) co_return;
@@ -61,7 +65,7 @@ class Repair {
     Descriptor blob;
     blob.digest = digest;
     blob.size = *size;
-    const std::string from = co_await refetch_blob(context_, context_.images.repositories_of(digest), blob);
+    const std::string from = co_await refetch(context_.images.repositories_of(digest), blob);
     Damage damage{"blob " + digest, wrong, "", !from.empty()};
     damage.outcome = damage.repaired ? fmt::format("fetched again from {}", from)
                                      : fmt::format("kept as {}; pull or load its image again", kept.string());
@@ -79,7 +83,7 @@ class Repair {
         for (const Descriptor& blob : co_await missing_blobs(id)) {
           blobs_.add(blob.digest);
           const auto repositories = context_.images.repositories_of_image(id);
-          if ((co_await refetch_blob(context_, repositories, blob)).empty()) lost = blob.digest;
+          if ((co_await refetch(repositories, blob)).empty()) lost = blob.digest;
         }
         if (lost.empty()) co_await context_.images.reload(id);
       }
@@ -152,7 +156,7 @@ class Repair {
       blob.digest = layer.blob_digest;
       blob.size = -1;
       if (layer.blob_digest.empty() ||
-          (co_await refetch_blob(context_, context_.images.repositories_of(layer.blob_digest), blob)).empty())
+          (co_await refetch(context_.images.repositories_of(layer.blob_digest), blob)).empty())
         co_return "its blob is lost, too: pull or load its image again";
     }
     try {
@@ -199,13 +203,16 @@ Task<bool> fetch_from(Context& context, RepositoryPtr repository, Descriptor blo
 
 }  // namespace
 
-Task<std::string> refetch_blob(Context& context, std::vector<std::string> repositories, Descriptor blob) {
+Task<std::string> refetch_blob(Context& context, std::vector<std::string> repositories, Descriptor blob,
+                               std::map<std::string, RegistryAuth> credentials) {
   if (context.content().contains(blob.digest)) co_return std::string("here");
   for (const std::string& name : repositories) {
     const auto reference = try_parse_reference(name);
     if (!reference) continue;
     try {
-      RepositoryPtr repository = co_await context.registry.open(*reference, RegistryAuth{}, "pull");
+      const auto known = credentials.find(auth_host(reference->domain));
+      RegistryAuth auth = known == credentials.end() ? RegistryAuth{} : known->second;
+      RepositoryPtr repository = co_await context.registry.open(*reference, std::move(auth), "pull");
       if (co_await fetch_from(context, repository, blob)) co_return reference->familiar_name();
     } catch (const Error& e) {
       if (e.code() == Errc::cancelled) throw;
@@ -226,7 +233,7 @@ std::string render_report(const RepairReport& report) {
 }
 
 Task<RepairReport> repair(Context& context, RepairRequest request, DamageSink sink) {
-  Repair repair(context, request, std::move(sink));
+  Repair repair(context, std::move(request), std::move(sink));
   co_return co_await repair.run();
 }
 

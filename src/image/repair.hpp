@@ -2,15 +2,18 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 
 #include "async/task.hpp"
+#include "image/auth.hpp"
 #include "image/context.hpp"
 
 namespace gantry::image {
 
 struct RepairRequest {
   bool contents = false;  // compare the contents of layers' files, too: unpacks every blob a second time
+  std::map<std::string, RegistryAuth> credentials;  // by auth_host(), for what is fetched again
 };
 
 /// Something that was found wrong, and what became of it.
@@ -39,8 +42,9 @@ std::string render_report(const RepairReport& report);
 /// from its blob, unless a mounted root file system stands on it. Tells `sink` of each as it goes; publishes `repair`.
 Task<RepairReport> repair(Context& context, RepairRequest request, DamageSink sink);
 
-/// Fetches a blob, anonymously, from the repositories that are known to have it. The name of the one that had it; empty
-/// if none has. What is stored already is left alone.
-Task<std::string> refetch_blob(Context& context, std::vector<std::string> repositories, Descriptor blob);
+/// Fetches a blob from the repositories that are known to have it. The name of the one that had it; empty if none has.
+/// What is stored already is left alone.
+Task<std::string> refetch_blob(Context& context, std::vector<std::string> repositories, Descriptor blob,
+                               std::map<std::string, RegistryAuth> credentials = {});
 
 }  // namespace gantry::image
