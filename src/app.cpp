@@ -434,8 +434,8 @@ Task<void> App::State::recover() {
   // Adopted containers have claimed their volumes' mounts by now; the others' are taken down.
   co_await volumes.forget_other_containers(known);
   // What an interrupted pull or load left: now it is known which layers containers need.
-  const std::int64_t freed = co_await images.collect_garbage();
-  if (freed > 0) log::info("images: {} of unfinished downloads were removed", render_human_size(freed));
+  const std::int64_t freed = co_await images.collect_interrupted();
+  if (freed > 0) log::info("images: {} of interrupted pulls and loads were put aside", render_human_size(freed));
   co_await system_info.load_identity(*database);
 }
 

@@ -2,11 +2,12 @@
 
 import json
 import random
+import sqlite3
 import threading
 
 import pytest
 
-from harness.fake_registry import FakeRegistry, Image
+from harness.fake_registry import FakeRegistry, Image, digest_of
 
 pytestmark = pytest.mark.gantry_only  # dockerd forgets what it has downloaded when it is killed
 SIZE = 8 << 20
@@ -114,6 +115,11 @@ def test_a_pull_that_its_client_gives_up_leaves_nothing(fresh, slow):
     assert [image["RepoTags"] for image in api.ok("GET", "/images/json").json()] == [["busybox:latest"]]
 
 
+def row_is_there(engine, digest):
+    with sqlite3.connect(f"file:{engine.data_root}/state.db?mode=ro", uri=True) as db:
+        return db.execute("SELECT 1 FROM blobs WHERE digest = ?", (digest,)).fetchone() is not None
+
+
 def await_nothing(engine):
     for _ in range(6000):
         if partial(engine) == [] and not list((engine.data_root / "tmp").iterdir()):
@@ -131,3 +137,33 @@ def test_prune_removes_what_nobody_resumes(fresh, slow):
     engine.start()
     report = engine.api().ok("POST", "/images/prune", {"filters": json.dumps({"dangling": ["true"]})}).json()
     assert report["SpaceReclaimed"] >= HALF and partial(engine) == []
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_layers_that_were_complete_are_not_fetched_again(fresh, end):
+    engine = fresh()
+    with FakeRegistry() as registry:
+        slow = Slow(registry)
+        complete = {"first": random.Random(2).randbytes(1 << 20)}
+        slow.image = Image(complete, {"noise": random.Random(1).randbytes(SIZE)})
+        slow.image.layers.reverse()  # the one that stops is to be layers[0] of Slow
+        slow.image.layer_digest = lambda number=0: digest_of(slow.image.layers[number])
+        registry.serve("slow", "1", slow.image)
+        thread = begin_pull(engine, slow)
+        await_partial(engine, HALF)
+        first = slow.image.layers[1]
+        stored = engine.data_root / "content/blobs/sha256" / digest_of(first)[7:]
+        for _ in range(6000):
+            if row_is_there(engine, digest_of(first)):
+                break
+            threading.Event().wait(0.01)
+        assert stored.exists()
+        getattr(engine, end)()
+        thread.join()
+        slow.go_on.set()
+        engine.start()
+        assert sorted(partial(engine)) == sorted([len(first), HALF])
+        lines = engine.api().ok("POST", "/images/create", {"fromImage": slow.name}).lines()
+        assert "Downloaded newer image" in lines[-1]["status"]
+        assert slow.ranges() == [None, f"bytes={HALF}-"] and len(registry.headers(digest_of(first))) == 1
+        assert partial(engine) == []

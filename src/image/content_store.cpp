@@ -164,6 +164,7 @@ ContentStore::ContentStore(async::Lanes& lanes, db::Db& db, const sys::Paths& pa
 namespace {
 
 constexpr std::chrono::seconds kKeepUnfinished = std::chrono::hours(24);
+constexpr std::int64_t kWorthResuming = 64 << 10;
 
 /// Those that were not written to for `age`, and that nobody writes to now.
 std::int64_t remove_unfinished_blocking(const sys::Paths& paths, std::chrono::seconds age) {
@@ -373,15 +374,19 @@ void ContentStore::cancel_removal(const BlobRemoval& removal) {
   removed_.notify();
 }
 
-Task<void> ContentStore::end_removal(BlobRemoval removal) {
-  if (!removal.blobs.empty()) co_await async::shielded(end_removal_steps(std::move(removal)));
+Task<void> ContentStore::end_removal(BlobRemoval removal, bool resumable) {
+  if (!removal.blobs.empty()) co_await async::shielded(end_removal_steps(std::move(removal), resumable));
 }
 
-Task<void> ContentStore::end_removal_steps(BlobRemoval removal) {
-  std::vector<sys::Path> files;
-  for (const auto& [digest, size] : removal.blobs) files.push_back(path(digest));
-  co_await lanes_.bulk.run([files] {
-    for (const sys::Path& file : files) ::unlink(file.c_str());
+Task<void> ContentStore::end_removal_steps(BlobRemoval removal, bool resumable) {
+  co_await lanes_.bulk.run([removal, resumable, paths = paths_] {
+    for (const auto& [digest, size] : removal.blobs) {
+      const std::string name = digest_hex(digest);
+      const sys::Path file = paths.blobs() / name;
+      const bool kept =
+          resumable && size >= kWorthResuming && ::rename(file.c_str(), (paths.partial_blobs() / name).c_str()) == 0;
+      if (!kept) ::unlink(file.c_str());
+    }
   });
   for (const auto& [digest, size] : removal.blobs) removing_.erase(digest);
   removed_.notify();

@@ -145,8 +145,8 @@ class ContentStore {
   /// until the caller, having removed the rows in whatever transaction it likes, ends the removal; or, if the rows are
   /// still there, cancels it.
   BlobRemoval begin_removal(const std::set<std::string>& used);
-  /// Removes the files.
-  Task<void> end_removal(BlobRemoval removal);
+  /// Removes the files. With `resumable` large ones become unfinished downloads, which a pull goes on from.
+  Task<void> end_removal(BlobRemoval removal, bool resumable = false);
   void cancel_removal(const BlobRemoval& removal);
   /// What is wrong with a stored blob's file; empty if it has its size and digest. Reads all of it.
   Task<std::string> examine(std::string digest);
@@ -158,7 +158,7 @@ class ContentStore {
   friend class BlobHold;
   bool is_removing(const std::vector<Incoming>& incoming) const;
   Task<std::vector<std::string>> commit_steps(std::vector<Incoming> incoming);
-  Task<void> end_removal_steps(BlobRemoval removal);
+  Task<void> end_removal_steps(BlobRemoval removal, bool resumable);
   Task<sys::Path> quarantine_steps(std::string digest);
 
   async::Lanes& lanes_;

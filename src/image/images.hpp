@@ -191,6 +191,8 @@ class Images {
   Task<ImagePtr> add(NewImage image);
   /// Removes blobs and layers that no image, container or hold needs. Returns the bytes freed.
   Task<std::int64_t> collect_garbage();
+  /// The same after a start, when such blobs are of pulls that were interrupted: they stay for a day, to be resumed.
+  Task<std::int64_t> collect_interrupted();
 
   /// Repositories that are known to hold a blob, for cross-repository mounts on push.
   std::vector<std::string> blob_sources(const std::string& digest) const;
@@ -238,7 +240,8 @@ class Images {
   Doomed plan_platforms(const std::string& ref, const std::vector<Platform>& platforms) const;
   Doomed plan_prune(const Filters& filters) const;
   Task<PruneReport> carry_out(Doomed doomed, async::Mutex::Guard lock);
-  Task<std::int64_t> remove_content(storage::LayerRemoval layers, BlobRemoval blobs);
+  Task<std::int64_t> remove_content(storage::LayerRemoval layers, BlobRemoval blobs, bool resumable);
+  Task<std::int64_t> sweep(bool resumable);
   std::vector<Removed> forget(const Doomed& doomed);
   Task<void> read_attachments(Record* record);
   std::set<std::string> used_blobs(const Doomed& doomed) const;

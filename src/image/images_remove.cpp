@@ -121,7 +121,7 @@ Task<PruneReport> Images::carry_out(Doomed doomed, async::Mutex::Guard lock) {
   PruneReport report;
   report.removed = forget(doomed);
   lock.unlock();
-  report.space_reclaimed = co_await remove_content(std::move(layers), std::move(blobs));
+  report.space_reclaimed = co_await remove_content(std::move(layers), std::move(blobs), doomed.resumable);
   co_return report;
 }
 
@@ -162,10 +162,10 @@ std::vector<Removed> Images::forget(const Doomed& doomed) {
 }
 
 /// The images are gone whatever comes of their files: what stays behind is swept at the next start.
-Task<std::int64_t> Images::remove_content(storage::LayerRemoval layers, BlobRemoval blobs) {
+Task<std::int64_t> Images::remove_content(storage::LayerRemoval layers, BlobRemoval blobs, bool resumable) {
   const std::int64_t bytes = layers.bytes + blobs.bytes;
   try {
-    co_await content_.end_removal(std::move(blobs));
+    co_await content_.end_removal(std::move(blobs), resumable);
     FAILPOINT("image.remove.after_blobs");
     co_await layers_.end_removal(std::move(layers));
   } catch (const Error& e) {
@@ -236,9 +236,14 @@ std::set<std::string> Images::used_blobs(const Doomed& doomed) const {
   return blobs;
 }
 
-Task<std::int64_t> Images::collect_garbage() {
-  auto lock = co_await writes_.lock("image.collect_garbage");
+Task<std::int64_t> Images::collect_garbage() { return sweep(false); }
+
+Task<std::int64_t> Images::collect_interrupted() { return sweep(true); }
+
+Task<std::int64_t> Images::sweep(bool resumable) {
+  auto lock = co_await writes_.lock("image.sweep");
   Doomed nothing;
+  nothing.resumable = resumable;
   PruneReport report = co_await async::shielded(carry_out(std::move(nothing), std::move(lock)));
   co_return report.space_reclaimed;
 }

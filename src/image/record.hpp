@@ -35,6 +35,7 @@ struct Images::Doomed {
   std::vector<std::string> images;  // Image::id; all their names are in `names`
   std::set<std::string> manifests;  // platforms that images lose which stay
   bool content = true;              // layers and blobs that nothing needs, too
+  bool resumable = false;           // see ContentStore::end_removal()
 
   void add(const Record& record) {
     names.insert(names.end(), record.names.begin(), record.names.end());
