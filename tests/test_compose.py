@@ -182,12 +182,16 @@ def test_events_of_a_project(api, compose):
     process = subprocess.Popen([*compose.command, "-p", "shop", "events", "--json"], cwd=compose.directory, text=True,
                                env={**compose.environment, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, bufsize=1)
     try:
-        # The client does not say when it listens: pause again and again until it has told one.
-        while not select.select([process.stdout], [], [], 0)[0]:
-            compose("pause", "db")
-            compose("unpause", "db")
-        event = json.loads(process.stdout.readline())
-        assert event["action"] in ("pause", "unpause") and event["service"] == "db"
+        # The client does not say when it listens: pause again and again until it has told one. The checks of health are
+        # told, too.
+        event = None
+        while event is None or event["action"] not in ("pause", "unpause"):
+            if select.select([process.stdout], [], [], 0)[0]:
+                event = json.loads(process.stdout.readline())
+            else:
+                compose("pause", "db")
+                compose("unpause", "db")
+        assert event["service"] == "db"
     finally:
         process.kill()
         process.wait()
