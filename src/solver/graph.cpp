@@ -62,6 +62,12 @@ NodePtr JobGraph::add(const llb::Definition& definition, const OperationFactory&
   return nodes_.at(definition.head().vertex->digest());
 }
 
+void JobGraph::clear() {
+  std::map<std::string, NodePtr> gone;  // ends without the mutex
+  const std::lock_guard lock(mutex_);
+  gone.swap(nodes_);
+}
+
 void JobGraph::name_all(const std::vector<NodePtr>& nodes) {
   const std::lock_guard lock(mutex_);
   for (const NodePtr& node : nodes) {

@@ -55,6 +55,8 @@ class JobGraph {
   NodePtr add(const llb::Definition& definition, const OperationFactory& factory, std::vector<NodePtr>& nodes);
   /// Sets the definition keys. The cache maps of all `nodes` are known.
   void name_all(const std::vector<NodePtr>& nodes);
+  /// Forgets all, so that results are no longer held.
+  void clear();
 
  private:
   std::mutex mutex_;

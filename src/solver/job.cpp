@@ -41,7 +41,10 @@ std::unique_ptr<StatusReader> Job::read(std::chrono::milliseconds interval) {
   return std::make_unique<StatusReader>(log_, interval);
 }
 
-void Job::finish() { log_->finish(); }
+void Job::finish() {
+  log_->finish();
+  graph_->clear();
+}
 bool Job::finished() const { return log_->finished(); }
 bool Job::wait_drained(std::chrono::milliseconds timeout) const { return log_->wait_drained(timeout); }
 

@@ -54,7 +54,7 @@ class Job {
   std::unique_ptr<StatusReader> read(std::chrono::milliseconds interval = std::chrono::milliseconds(100));
 
   /// Everything is decided: vertices that are still running end with "context canceled", readers get what is left and
-  /// then the end. No work may be started any more.
+  /// then the end. No work may be started any more. The job's results are no longer held.
   void finish();
   bool finished() const;
   /// Waits until every reader there is has read the end. False if that took longer.

@@ -74,7 +74,7 @@ class Solver {
 
   /// The definition's result; nullptr is scratch. Blocks; ends with Error(cancelled) within two seconds of a stop of
   /// the token or the job. Throws SolveError for a step that failed. May be called again and at the same time in a job:
-  /// what is done is done. The results stay until the job is destroyed.
+  /// what is done is done. The results are held until the job is finished.
   buildcache::SnapshotPtr solve(const JobPtr& job, const llb::Definition& definition, std::stop_token stop = {});
 
   /// Shows a piece of work as a vertex of its own in the job's progress: "exporting to image",
