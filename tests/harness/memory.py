@@ -32,12 +32,13 @@ def assert_bounded(pids, act, bounds):
     raise AssertionError(f"every round leaves more than {bounds} KiB: {grown}")
 
 
-def assert_descriptors(pids, idle, timeout=30):
-    """No more is open than was: connections are closed some time after their clients went."""
+def assert_descriptors(pids, idle, timeout=60):
+    """No more is open than was, but for one or two that are opened when they are needed first: connections are closed
+    some time after their clients went."""
     deadline = time.monotonic() + timeout
     while True:
         now = [descriptors(pid) for pid in pids]
-        if all(new <= old for new, old in zip(now, idle)):
+        if all(new <= old + 2 for new, old in zip(now, idle)):
             return
         assert time.monotonic() < deadline, f"descriptors: {now}, idle: {idle}"
         time.sleep(0.1)
