@@ -38,6 +38,7 @@ void unpack_archive(const sys::Fd& file, int root, const std::string& directory,
   const std::stop_callback abort(stop, [&] { stream->abort(); });
   storage::UnpackOptions options;
   options.directory = directory;
+  options.clamp_names = true;
   if (owner) {
     options.uid = owner->uid;
     options.gid = owner->gid;

@@ -21,10 +21,11 @@ namespace {
 }
 
 /// The entry's path relative to the root; empty for the root itself.
-std::string checked_path(const TarEntry& entry, const std::string& name, const UnpackBudget& budget) {
+std::string checked_path(const TarEntry& entry, const std::string& name, const UnpackOptions& options) {
+  const UnpackBudget& budget = options.budget;
   if (name.size() > budget.path_length)
     refuse(entry, fmt::format("name exceeds the limit of {} bytes", budget.path_length));
-  auto path = clean_relative(name);
+  auto path = options.clamp_names ? clamp_relative(name) : clean_relative(name);
   if (!path) refuse(entry, fmt::format("{} leaves the root directory", shown_name(name)));
   std::size_t depth = 0;
   for (std::string_view rest = *path; !rest.empty(); ++depth) {
@@ -63,7 +64,7 @@ class Unpacker {
 
  private:
   void place(const TarEntry& entry) {
-    const std::string name = checked_path(entry, entry.name, options_.budget);
+    const std::string name = checked_path(entry, entry.name, options_);
     if (name.empty()) return;  // the root itself keeps its looks, as in containerd
     const std::string path = in_directory(name);
     if (options_.mode == UnpackMode::layer && place_whiteout(entry, path)) return;
@@ -110,7 +111,7 @@ class Unpacker {
   }
 
   void place_hardlink(const TarEntry& entry, const std::string& path) {
-    const std::string target = checked_path(entry, entry.link, options_.budget);
+    const std::string target = checked_path(entry, entry.link, options_);
     if (options_.mode == UnpackMode::layer && split_path(target).second.starts_with(kWhiteoutPrefix))
       refuse(entry, "hard link to a whiteout");
     writer_.make_hardlink(path, target.empty() ? target : in_directory(target));

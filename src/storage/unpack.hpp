@@ -24,6 +24,9 @@ struct UnpackOptions {
   /// Where in the root names begin: an existing directory, clean and without links on the way. Names cannot climb out
   /// of it, but links that they meet lead anywhere inside the root.
   std::string directory;
+  /// A name or the target of a hard link that climbs out with ".." stays in `directory`, as in a chroot, instead of
+  /// being refused.
+  bool clamp_names = false;
   /// Refuse to replace a directory by something else or the other way round, with Docker's texts.
   bool no_overwrite_dir_non_dir = false;
   /// Everything belongs to this user and group instead of the ones in the tar.
@@ -42,7 +45,8 @@ struct UnpackResult {
 
 /// Unpacks the uncompressed tar `source` into the open directory `root`; nothing outside of `root` is ever touched.
 ///
-/// Names are taken relative to `root`: a leading "/" is dropped, one that climbs out with ".." is refused. Parents
+/// Names are taken relative to `root`: a leading "/" is dropped, one that climbs out with ".." is refused
+/// (see clamp_names). Parents
 /// resolve as if `root` were "/" (openat2, RESOLVE_IN_ROOT), so symbolic links on the way stay inside. Links are
 /// created as they are written and never followed; hard links must name something inside. A later entry replaces an
 /// earlier one. Owners, modes with set-id bits, times with nanoseconds (of directories at the end), devices, FIFOs,
