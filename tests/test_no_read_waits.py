@@ -41,6 +41,7 @@ def test_a_client_that_attaches_and_does_not_read(api):
     api.start(container)
     assert_reads_answer(api, container)
     # The container goes on and others see its output.
+    api.wait_for_log(container, "0123456789")
     assert api.logs(container, tail=5)
     api.ok("POST", f"/containers/{container}/stop", {"t": 0})
     stuck.close()
