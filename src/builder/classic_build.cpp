@@ -324,16 +324,19 @@ void ClassicBuilds::serve(buildlink::Incoming incoming) {
       const std::string& ref;
       ~Discard() { solver.discard_job(ref); }
     } discard{services_.solver, ref};
-    ClassicStream stream(exchange, options.quiet);
-    ClassicBuild build(services_, options, stream, job, stop.get_token());
-    build.prepare(trees_, exchange);
-    try {
-      build.run();
-    } catch (const Error& e) {
-      const std::string text = build.failure_text(e);
-      stream.failure(text, build.exit_code());
+    {
+      ClassicStream stream(exchange, options.quiet);
+      ClassicBuild build(services_, options, stream, job, stop.get_token());
+      build.prepare(trees_, exchange);
+      try {
+        build.run();
+      } catch (const Error& e) {
+        const std::string text = build.failure_text(e);
+        stream.failure(text, build.exit_code());
+      }
+      job->finish();
     }
-    job->finish();
+    // The client may prune as soon as it has the last line: nothing of the build may be in use then.
     exchange.finish();
     services_.cache.collect_soon();
   } catch (const Error& e) {
