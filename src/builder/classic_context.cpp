@@ -57,7 +57,10 @@ ClassicContext receive_context(const Services& services, ContextTrees& trees, co
     if (!root) throw Error::from_errno(errno, "opening the build context");
     const auto tar = storage::decompress(std::make_shared<BodySource>(exchange));
     try {
-      storage::unpack(root.get(), *tar, {});
+      // Names that climb out stay inside, as with Docker.
+      storage::UnpackOptions unpack;
+      unpack.clamp_names = true;
+      storage::unpack(root.get(), *tar, unpack);
     } catch (Error& e) {
       e.prefix("Error processing tar file");
       throw;
