@@ -175,7 +175,7 @@ LayerStore::WorkPtr LayerStore::begin_work(const std::string& chain) {
   return work;
 }
 
-void LayerStore::end_work(const WorkPtr& work) {
+void LayerStore::end_work(WorkPtr work) {
   work->finished = true;
   work->source.reset();
   nameless_.erase(work);
@@ -219,6 +219,17 @@ Task<Unpacked> LayerStore::unpack(UnpackRequest request) {
   co_await wait_for(work);
   if (work->error) std::rethrow_exception(work->error);
   co_return work->result;
+}
+
+Task<void> LayerStore::await_work(std::string chain, std::chrono::milliseconds limit) {
+  const auto busy = works_.find(chain);
+  if (busy == works_.end() || limit.count() <= 0) co_return;
+  const WorkPtr work = busy->second;
+  const auto end = std::chrono::steady_clock::now() + limit;
+  while (!work->finished && std::chrono::steady_clock::now() < end) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+    (void)co_await work->changed.wait_for(left);
+  }
 }
 
 Task<void> LayerStore::run_unpack(WorkPtr work, UnpackRequest request) {

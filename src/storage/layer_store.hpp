@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -154,6 +155,9 @@ class LayerStore {
   /// every container needs (see init_layer.hpp).
   std::vector<sys::Path> lower_directories(const std::string& chain) const;
 
+  /// Waits until the layer is neither being unpacked nor removed, but not longer than `limit`.
+  Task<void> await_work(std::string chain, std::chrono::milliseconds limit);
+
   /// Compares a layer's directory with what its row says: names, types, modes, owners, sizes, links, attributes.
   /// Nothing if it is well. Reads no contents.
   Task<std::vector<Problem>> verify_layer(std::string chain);
@@ -168,7 +172,7 @@ class LayerStore {
   friend class LayerHold;
   using WorkPtr = std::shared_ptr<Work>;
   WorkPtr begin_work(const std::string& chain);
-  void end_work(const WorkPtr& work);
+  void end_work(WorkPtr work);  // by value: the index may hold the only other one
   Task<void> wait_for(WorkPtr work);
   Task<void> run_unpack(WorkPtr work, UnpackRequest request);
   Task<void> unpack_steps(WorkPtr work, UnpackRequest request);
