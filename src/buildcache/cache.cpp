@@ -47,7 +47,8 @@ std::int64_t count_size(const sys::Path& directory) {
 
 /// Who was not used for the longest time goes first, then who was used less.
 bool goes_before(const UsageRecord& a, const UsageRecord& b) {
-  if (a.last_used != b.last_used) return a.last_used < b.last_used;
+  const Timestamp a_used = std::max(a.last_used, a.created), b_used = std::max(b.last_used, b.created);
+  if (a_used != b_used) return a_used < b_used;
   return a.uses != b.uses ? a.uses < b.uses : a.id < b.id;
 }
 

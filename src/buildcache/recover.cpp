@@ -148,7 +148,10 @@ std::vector<std::string> Store::check(bool repair) {
                    "parent NOT IN (SELECT id FROM layers)");
   while (orphans.step()) found.push_back(fmt::format("build cache: record {} has lost its parent", orphans.text(0)));
   if (!repair) return found;
-  for (const std::string& id : lost) delete_row(id);
+  for (const std::string& id : lost) {
+    delete_row(id);
+    garbage_.push_back(tree(id));
+  }
   drop_orphans();
   return found;
 }

@@ -309,7 +309,7 @@ TEST_F(SolverTest, SeveralOutputsAreKeptEach) {
   op.mutable_exec()->mutable_meta()->add_args("two");
   for (int i = 0; i < 2; ++i) {
     auto* mount = op.mutable_exec()->add_mounts();
-    mount->set_dest("/" + std::to_string(i));
+    mount->set_dest(i == 0 ? "/" : "/" + std::to_string(i));
     mount->set_input(0);
     mount->set_output(i);
   }

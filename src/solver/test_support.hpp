@@ -90,7 +90,7 @@ class SolverTest : public buildcache::test::CacheTest {
     int number = 0;
     for (const llb::Output& input : inputs) {
       auto* mount = op.mutable_exec()->add_mounts();
-      mount->set_dest("/" + std::to_string(number));
+      mount->set_dest(number == 0 ? "/" : "/" + std::to_string(number));
       mount->set_input(number++);
       mount->set_output(number == 1 ? 0 : -1);
       auto* in = op.add_inputs();
