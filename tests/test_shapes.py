@@ -35,7 +35,6 @@ CONTAINER = {
 KNOWN = {
     r"/inspect(-created)?/HostConfig/(Dns\w*|PortBindings) is ": "empty, not null, since dockerd 25",
     r"/inspect(-created)?/HostConfig/KernelMemory(TCP)? ": "left out when not set, since API 1.42",
-    r"/inspect/ExecIDs ": "only execs that run are listed",
     r"/(images|df/Images)\[\]/RepoDigests ": "images have digests, as with the containerd store",
     r"/image/GraphDriver/Data ": "the same",
     r"/networks?(\[\])?/IPAM/Options ": "empty, not null, as for networks that the client makes",
