@@ -300,11 +300,11 @@ def _stat(path, relative):
 
 
 def details(error):
-    """The google.rpc.Status of a failed call, as {last part of the type: its JSON}."""
+    """The google.rpc.Status of a failed call, as {type without its path: its JSON}."""
     for key, value in error.trailing_metadata():
         if key == "grpc-status-details-bin":
             status = rpc_status.Status.FromString(value)
-            return {each.type_url.rpartition(".")[2].removesuffix("+json"): json.loads(each.value)
+            return {each.type_url.rpartition("/")[2].removesuffix("+json"): json.loads(each.value)
                     for each in status.details}
     return {}
 
