@@ -354,11 +354,15 @@ class Load {
   std::vector<std::shared_ptr<LayerPull>> unpacked_;
 };
 
+Task<void> load_all(Context& context, LoadRequest request, ProgressPtr progress) {
+  Load load(context, std::move(request), std::move(progress));
+  co_await load.run();
+}
+
 }  // namespace
 
 Task<void> load(Context& context, LoadRequest request, ProgressPtr progress) {
-  Load load(context, std::move(request), std::move(progress));
-  co_await load.run();
+  co_await swept_if_it_fails(context, load_all(context, std::move(request), std::move(progress)));
 }
 
 }  // namespace gantry::image

@@ -194,9 +194,7 @@ Task<ImagePtr> assemble(Context& context, ImageConfig config, std::vector<Descri
   co_return co_await context.images.add(std::move(image));
 }
 
-}  // namespace
-
-Task<std::string> import(Context& context, ImportRequest request, ProgressPtr progress) {
+Task<std::string> import_steps(Context& context, ImportRequest request, ProgressPtr progress) {
   std::vector<Reference> names;
   if (!request.repository.empty()) {
     Reference name = parse_reference(request.repository);
@@ -231,7 +229,7 @@ Task<std::string> import(Context& context, ImportRequest request, ProgressPtr pr
   co_return image->id;
 }
 
-Task<ImagePtr> commit(Context& context, CommitRequest request) {
+Task<ImagePtr> commit_steps(Context& context, CommitRequest request) {
   BlobHold blobs = context.content().hold();
   storage::LayerHold chains = context.layers().hold();
   ImageConfig config = std::move(request.config);
@@ -254,6 +252,16 @@ Task<ImagePtr> commit(Context& context, CommitRequest request) {
     config.history.back().empty_layer = true;
   }
   co_return co_await assemble(context, std::move(config), std::move(layers), std::move(request.names), &blobs);
+}
+
+}  // namespace
+
+Task<std::string> import(Context& context, ImportRequest request, ProgressPtr progress) {
+  co_return co_await swept_if_it_fails(context, import_steps(context, std::move(request), std::move(progress)));
+}
+
+Task<ImagePtr> commit(Context& context, CommitRequest request) {
+  co_return co_await swept_if_it_fails(context, commit_steps(context, std::move(request)));
 }
 
 }  // namespace gantry::image

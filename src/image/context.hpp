@@ -1,9 +1,12 @@
 #pragma once
 
+#include <optional>
+
 #include <boost/asio/any_io_executor.hpp>
 
 #include "async/lanes.hpp"
 #include "async/task_group.hpp"
+#include "base/error.hpp"
 #include "events/bus.hpp"
 #include "image/download.hpp"
 #include "image/images.hpp"
@@ -43,6 +46,23 @@ struct Context {
 
   void publish(const std::string& action, const std::string& actor, const std::string& name, const Image* image);
 };
+
+/// Removes what a verb that failed with `why` has stored, unless another try could go on from it. Publishes nothing,
+/// and throws nothing but cancelled. The verb's holds are to be gone.
+Task<void> sweep_after(Context& context, const Error& why);
+
+/// Runs a verb that stores content; see sweep_after().
+template <class T>
+Task<T> swept_if_it_fails(Context& context, Task<T> verb) {
+  std::optional<Error> failure;
+  try {
+    co_return co_await std::move(verb);
+  } catch (const Error& e) {
+    failure = e;
+  }
+  co_await sweep_after(context, *failure);
+  throw std::move(*failure);
+}
 
 /// Layer blobs are announced to clients by the start of their digest.
 std::string layer_label(const Descriptor& layer);

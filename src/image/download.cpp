@@ -221,7 +221,7 @@ Task<bool> Downloads::attempt(DownloadPtr download, RepositoryPtr repository, bo
   }
   *retry = true;
   if (file->written() < download->total)
-    throw Error(Errc::internal, fmt::format("blob {}: unexpected EOF", download->digest));
+    throw Error(Errc::corrupted, fmt::format("blob {}: unexpected EOF", download->digest));
   if (file->ingest().finish() != download->digest) {
     file->restart();
     throw Error(Errc::corrupted, fmt::format("filesystem layer verification failed for digest {}", download->digest));

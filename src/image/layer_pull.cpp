@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::int64_t kEnoughToBegin = 256 << 10;  // bytes after which unpacking begins behind the download
 constexpr int kUnpackTries = 4;
+constexpr std::chrono::seconds kSettlePatience(5);
 
 /// A blob from the store; counts what was read of it.
 class CountedSource final : public storage::ByteSource {
@@ -54,7 +55,12 @@ void LayerPull::plan(const Manifest& manifest, const ImageConfig& config) {
     blobs_.add(layer.blob.digest);
     chains_.add(layer.chain);
     // Held from here on, so what is there now stays.
-    layer.have_blob = context_.content().contains(layer.blob.digest);
+    const auto size = context_.content().find_size(layer.blob.digest);
+    if (size && *size != layer.blob.size)
+      throw Error(Errc::invalid_argument,
+                  fmt::format("invalid manifest: layers[{}].size: blob {} has {} bytes instead of {}", i,
+                              layer.blob.digest, *size, layer.blob.size));
+    layer.have_blob = size.has_value();
     const storage::Layer* stored = context_.layers().find(layer.chain);
     layer.have_layer = stored != nullptr && stored->state == db::LayerState::ready;
     layer.begun = layer.unpacked = layer.have_layer;
@@ -76,8 +82,27 @@ Task<bool> LayerPull::run(Manifest manifest, ImageConfig config) {
     if (layers_[i].phase != Phase::done) tasks.spawn("pull layer", guarded(self, process(i)));
   tasks.spawn("pull progress", guarded(self, report()));
   while (!failure_ && !is_finished()) co_await changed_.wait();
-  if (failure_) std::rethrow_exception(failure_);
-  co_return true;
+  if (!failure_) co_return true;
+  tasks.cancel();
+  co_await tasks.join();
+  co_await settle();
+  std::rethrow_exception(failure_);
+}
+
+/// Waits, not for long, until what was being stored of this pull is stored or has been given up: what comes later would
+/// stay.
+Task<void> LayerPull::settle() {
+  const auto end = std::chrono::steady_clock::now() + kSettlePatience;
+  const auto left = [end] {
+    return std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+  };
+  for (Layer& layer : layers_) {
+    while (layer.download && layer.download->received && !layer.download->stored && !layer.download->failure &&
+           left().count() > 0)
+      (void)co_await layer.download->changed.wait_for(left());
+    layer.download = DownloadLease();
+    co_await context_.layers().await_work(layer.chain, left());
+  }
 }
 
 /// Keeps the pull alive while `task` runs and passes its failure on.

@@ -55,6 +55,7 @@ class LayerPull : public std::enable_shared_from_this<LayerPull> {
   void plan(const Manifest& manifest, const ImageConfig& config);
   Task<void> guarded(std::shared_ptr<LayerPull> self, Task<void> task);
   Task<void> start_all();
+  Task<void> settle();
   Task<void> process(std::size_t index);
   Task<void> await_download(std::size_t index, bool only_flowing);
   Task<void> finish_download(std::size_t index);

@@ -1,5 +1,7 @@
 #include "image/pull.hpp"
 
+#include <cerrno>
+
 #include <fmt/format.h>
 
 #include "base/error.hpp"
@@ -230,7 +232,9 @@ class Pull {
 
 std::string layer_label(const Descriptor& layer) { return short_digest(layer.digest); }
 
-Task<void> pull(Context& context, PullRequest request, ProgressPtr progress) {
+namespace {
+
+Task<void> pull_all(Context& context, PullRequest request, ProgressPtr progress) {
   const Reference name = read_request(request);
   RepositoryPtr repository = co_await context.registry.open(name, request.auth, "pull");
   std::vector<Reference> wanted{name};
@@ -251,6 +255,25 @@ Task<void> pull(Context& context, PullRequest request, ProgressPtr progress) {
   }
   const std::string shown = wanted.size() == 1 ? wanted.front().familiar() : name.familiar_name();
   progress->status(fmt::format("Status: {} for {}", changed ? "Downloaded newer image" : "Image is up to date", shown));
+}
+
+}  // namespace
+
+Task<void> sweep_after(Context& context, const Error& why) {
+  // A network that failed may come back, and a client that left may ask again.
+  const bool lasting = why.code() != Errc::cancelled && why.code() != Errc::internal && why.code() != Errc::timed_out &&
+                       why.code() != Errc::unavailable;
+  if (!lasting && why.sys_errno() != ENOSPC) co_return;
+  try {
+    (void)co_await context.images.collect_garbage();
+  } catch (const Error& e) {
+    if (e.code() == Errc::cancelled) throw;
+    log::warning("sweeping after a failure: {}", e.log_detail());
+  }
+}
+
+Task<void> pull(Context& context, PullRequest request, ProgressPtr progress) {
+  co_await swept_if_it_fails(context, pull_all(context, std::move(request), std::move(progress)));
 }
 
 Task<DistributionInfo> inspect_remote(Context& context, std::string image, RegistryAuth auth) {
