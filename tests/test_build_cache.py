@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import time
 
 import pytest
 
@@ -120,6 +121,38 @@ def test_equal_steps_of_two_builds_run_once(builds):
         output = each.communicate(timeout=200)[0]
         assert each.returncode == 0, output
     assert builds.cat("one", "/id") == builds.cat("two", "/id")
+
+
+def test_a_build_that_is_cancelled_leaves_nothing(builds):
+    seconds = "98765"
+    place = builds.context({"Dockerfile": f"FROM busybox\nRUN touch /half && sleep {seconds}\n"})
+    client = subprocess.Popen([str(clients.buildx()), "build", "--progress=plain", str(place)], env=builds.env,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def sleeping():
+        found = []
+        for entry in os.listdir("/proc"):
+            try:
+                if entry.isdigit() and open(f"/proc/{entry}/cmdline", "rb").read().split(b"\0")[:2] == [b"sleep", seconds.encode()]:
+                    found.append(entry)
+            except OSError:
+                pass  # it ended while we looked
+        return found
+
+    def wait(condition):
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    wait(sleeping)
+    client.kill()
+    began = time.monotonic()
+    client.wait()
+    wait(lambda: not sleeping())
+    print(f"ended after {time.monotonic() - began:.2f} s")
+    wait(lambda: not [record for record in builds.records("type=regular") if "half" in record["Description"]])
+    wait(lambda: all(record["Reclaimable"] == "true" for record in builds.records()))
 
 
 def test_cache_mounts_are_kept(builds):
