@@ -75,8 +75,8 @@ std::vector<solver::CacheDep> mount_deps(const pb::ExecOp& op, std::size_t input
 
 class ExecOperation final : public solver::Operation {
  public:
-  ExecOperation(const Services& services, runtime::SeccompCache& seccomp, const llb::Vertex& vertex)
-      : services_(services), seccomp_(seccomp), vertex_(vertex) {
+  ExecOperation(const Services& services, ExecShared& shared, const llb::Vertex& vertex)
+      : services_(services), shared_(shared), vertex_(vertex) {
     if (op().meta().args().empty()) throw Error(Errc::invalid_argument, "invalid exec op with no args");
     if (op().mounts().empty()) throw Error(Errc::invalid_argument, "invalid exec op with no mounts");
     if (!op().cdi_devices().empty()) throw Error(Errc::not_implemented, "devices are not supported in builds");
@@ -172,7 +172,7 @@ class ExecOperation final : public solver::Operation {
       throw;
     }
     std::vector<std::string> secrets = secret_environment(context);
-    const buildlink::Network network = attaching.get();
+    buildlink::Network network = attaching.get();
     const ExecInputs inputs{.id = id,
                             .mounts = mounts,
                             .user = user.user,
@@ -181,7 +181,7 @@ class ExecOperation final : public solver::Operation {
                             .netns = network.netns,
                             .hosts_file = directory.write("hosts", network.hosts),
                             .resolv_file = directory.write("resolv.conf", network.resolv_conf)};
-    const runtime::ContainerSpec spec = make_exec_spec(op(), inputs, services_.facts, seccomp_);
+    const runtime::ContainerSpec spec = make_exec_spec(op(), inputs, services_.facts, shared_.seccomp);
     MountStubs stubs(mounts.root_fd());
     if (!mounts.root_is_read_only()) prepare_root(mounts, user.user, stubs);
     directory.write("config.json", runtime::render_oci_config(spec, services_.facts));
@@ -192,6 +192,7 @@ class ExecOperation final : public solver::Operation {
                                  .bundle = directory.path(),
                                  .cgroup = exec_cgroup(op(), id, settings)};
     const int code = run_container(container, context.progress, services_.facts.cgroup, context.stop);
+    shared_.disposal.add(std::move(network.lease));
     stubs.remove();
     return code;
   }
@@ -210,15 +211,15 @@ class ExecOperation final : public solver::Operation {
   }
 
   const Services& services_;
-  runtime::SeccompCache& seccomp_;
+  ExecShared& shared_;
   const llb::Vertex vertex_;
 };
 
 }  // namespace
 
-std::unique_ptr<solver::Operation> make_exec_operation(const Services& services, runtime::SeccompCache& seccomp,
+std::unique_ptr<solver::Operation> make_exec_operation(const Services& services, ExecShared& shared,
                                                        const llb::Vertex& vertex) {
-  return std::make_unique<ExecOperation>(services, seccomp, vertex);
+  return std::make_unique<ExecOperation>(services, shared, vertex);
 }
 
 }  // namespace gantry::buildops

@@ -58,6 +58,7 @@ TEST_F(Exec, TheLayerHoldsWhatTheProcessWroteAndNothingElse) {
   EXPECT_NE(world.progress.text().find("out\n"), std::string::npos);
   EXPECT_NE(world.progress.text().find("err\n"), std::string::npos);
   EXPECT_NE(world.progress.text().find("127.0.0.1\tlocalhost buildkitsandbox\n"), std::string::npos);
+  world.factory = nullptr;  // ends what is done later
   EXPECT_EQ(world.engine.networks, 0) << "the network is given back";
   EXPECT_EQ(sys::list_mounts(world.services->run_directory).size(), 0U);
   EXPECT_TRUE(sys::list_directory(world.services->run_directory / "exec").empty());
@@ -179,6 +180,7 @@ TEST_F(Exec, AStopKillsEverything) {
             "context canceled");
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
   EXPECT_TRUE(sys::list_cgroup_pids(world.facts.cgroup, world.engine.configured.CgroupParent).empty());
+  world.factory = nullptr;
   EXPECT_EQ(world.engine.networks, 0);
   EXPECT_TRUE(sys::list_directory(world.services->run_directory / "runtime").empty());
 }

@@ -77,8 +77,9 @@ TEST_F(FileOp, AStepMayStartFromNothingAndUseItsOwnResults) {
   directory.set_timestamp(1'000'000'000);
   copy(action(op, -1, 0, 1), "/cache", "/copied");
   const auto made = world.execute(world.vertex(op, 0), {});
-  ASSERT_EQ(made.size(), 1U);
+  ASSERT_EQ(made.size(), 2U);
   EXPECT_EQ(world.look(made[0], "cache/deep"), "d 0700 5:5");
+  EXPECT_EQ(world.look(made[1], "copied/deep"), "d 0700 5:5");
 }
 
 TEST_F(FileOp, OwnersAreLookedUpInTheTreeThatIsWrittenTo) {

@@ -13,7 +13,6 @@
 #include "buildops/merge_op.hpp"
 #include "buildops/source_op.hpp"
 #include "runtime/host_facts.hpp"
-#include "runtime/seccomp.hpp"
 #include "sys/mount.hpp"
 
 namespace gantry::buildops {
@@ -32,11 +31,11 @@ std::unique_ptr<solver::Operation> make_source(const Services& services, const l
 }  // namespace
 
 solver::OperationFactory make_operation_factory(Services& services) {
-  const auto seccomp = std::make_shared<runtime::SeccompCache>(services.facts);
-  return [&services, seccomp](const llb::Vertex& vertex) -> std::unique_ptr<solver::Operation> {
+  const auto shared = std::make_shared<ExecShared>(services.facts);
+  return [&services, shared](const llb::Vertex& vertex) -> std::unique_ptr<solver::Operation> {
     switch (vertex.op().op_case()) {
       case pb::Op::kSource: return make_source(services, vertex);
-      case pb::Op::kExec: return make_exec_operation(services, *seccomp, vertex);
+      case pb::Op::kExec: return make_exec_operation(services, *shared, vertex);
       case pb::Op::kFile: return make_file_operation(services, vertex);
       case pb::Op::kMerge: return make_merge_operation(services, vertex);
       case pb::Op::kDiff: return make_diff_operation(services, vertex);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -55,8 +56,8 @@ class LonelyEngine : public buildlink::Engine {
   std::map<std::string, buildlink::Image> images;  // by reference
   std::vector<buildlink::NetworkRequest> attached;
   std::vector<buildlink::ImageRequest> asked;
-  sys::Path directory;  // for network namespaces
-  int networks = 0;     // that are attached now
+  sys::Path directory;            // for network namespaces
+  std::atomic<int> networks = 0;  // that are attached now
 };
 
 class World {
