@@ -24,7 +24,17 @@ def begin(api, dockerfile, until):
 
 
 def workers(engine):
-    return [pid for pid, command in leaks.processes(engine).items() if command.split(" ")[0].endswith("gantry-build")]
+    """Pids. A child that has not yet become the program that it is to be looks like its parent: it does not count."""
+    found = [pid for pid, command in leaks.processes(engine).items() if command.split(" ")[0].endswith("gantry-build")]
+    return [pid for pid in found if _parent(pid) not in found]
+
+
+def _parent(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return None  # it has ended meanwhile
 
 
 def await_true(what, condition, timeout=60):
