@@ -8,7 +8,7 @@ from harness.firewalls import Firewalld, Ufw
 from harness.wire import HOST, HOST6, NEIGHBOUR, NEIGHBOUR6, Client, Neighbour, Server, enter_container
 from test_network_kinds import make_ok, sleeper
 
-pytestmark = [pytest.mark.gantry_only, pytest.mark.slow]
+pytestmark = [pytest.mark.gantry_only, pytest.mark.slow, pytest.mark.deadline(900)]
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ class Firewalld:
         self._await(lambda: self._call("firewall-cmd", "--state").returncode == 0, self._daemon)
 
     def _await(self, ready, process):
-        end = time.monotonic() + 60
+        end = time.monotonic() + 200
         while not ready():
             assert process.poll() is None and time.monotonic() < end, self.log()
             time.sleep(0.05)
@@ -66,7 +66,7 @@ class Firewalld:
 
     def _call(self, program, *arguments):
         return subprocess.run(["/usr/bin/python3", _TREE / "usr/bin" / program, *arguments], env=_ENV, capture_output=True,
-                              text=True, timeout=60)
+                              text=True, timeout=200)
 
     def command(self, *arguments):
         result = self._call("firewall-cmd", *arguments)
@@ -96,7 +96,7 @@ class Ufw:
     def command(self, *arguments):
         command = ["/usr/bin/python3", _TREE / "usr/sbin/ufw", f"--rootdir={self.directory}", f"--datadir={self.directory}",
                    *arguments]
-        result = subprocess.run(command, env=_ENV, capture_output=True, text=True, timeout=60)
+        result = subprocess.run(command, env=_ENV, capture_output=True, text=True, timeout=200)
         assert result.returncode == 0, f"{arguments}: {result.stdout} {result.stderr}"
         return result.stdout
 
