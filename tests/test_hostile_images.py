@@ -76,9 +76,7 @@ def manifests():
     config = json.loads(image.manifest)["config"]
     yield "1000 layers", *changed(layers=layers * 500)
     yield "a layer too few", *changed(layers=layers[:1])
-    yield "a layer is smaller than it says", *changed(layers=[layers[0], {**layers[1], "size": layers[1]["size"] + 7}])
     yield "a layer is larger than it says", *changed(layers=[layers[0], {**layers[1], "size": layers[1]["size"] - 7}])
-    yield "a layer of 2^62 bytes", *changed(layers=[layers[0], {**layers[1], "size": 1 << 62}])
     yield "a negative size", *changed(layers=[layers[0], {**layers[1], "size": -1}])
     yield "a size beyond 64 bits", *changed(layers=[layers[0], {**layers[1], "size": 1 << 70}])
     yield "a config of a gigabyte", *changed(config={**config, "size": 1 << 30})
