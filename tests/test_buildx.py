@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import tarfile
+import time
 
 import pytest
 
@@ -271,3 +273,42 @@ def test_the_docker_client_builds_with_the_plugin(buildx, engine):
     assert cat(engine, "by-cli", "/f") == "cli\n"
     assert "Total" in docker("builder", "prune", "-af").stdout
     assert docker("buildx", "ls").stdout.count("running") == 1
+
+
+def test_compose_builds_services_that_share_a_directory(buildx, engine):
+    command, environment = clients.compose_2()
+    buildx.context({"Dockerfile": "FROM busybox\nARG who\nCOPY f /f\nRUN echo $who > /who\n", "f": "shared",
+                    "compose.yaml": "".join(["services:\n", *(f"  {name}:\n    image: composed-{name}\n    build:\n"
+                                                              f"      context: .\n      args: {{who: {name}}}\n"
+                                                              for name in ("one", "two"))])})
+    result = subprocess.run([*command, "--progress=plain", "build"], env={**buildx.env, **environment}, capture_output=True,
+                            text=True, timeout=200, cwd=buildx.directory / "context", input="")
+    assert result.returncode == 0, result.stderr
+    for name in ("one", "two"):
+        assert cat(engine, f"composed-{name}", "/who") == f"{name}\n"
+
+
+def test_an_interrupted_client_ends_the_step(buildx, engine):
+    context = buildx.context({"Dockerfile": "FROM busybox\nRUN echo begun; sleep 12347\n"})
+    process = subprocess.Popen([str(clients.buildx()), "build", "--progress=plain", str(context)], env=buildx.env,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    for line in process.stderr:
+        if b" begun" in line and b"RUN" not in line:
+            break
+    assert [pid for pid in os.listdir("/proc") if pid.isdigit() and sleeps(pid)]
+    process.send_signal(signal.SIGINT)
+    process.stderr.read()
+    assert process.wait(60) != 0
+    deadline = time.monotonic() + 60
+    while [pid for pid in os.listdir("/proc") if pid.isdigit() and sleeps(pid)]:
+        assert time.monotonic() < deadline, "the step still runs"
+        time.sleep(0.1)
+    buildx.build({"Dockerfile": "FROM busybox\nRUN echo begun again\n"})
+
+
+def sleeps(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read() == b"sleep\x0012347\x00"
+    except OSError:
+        return False
