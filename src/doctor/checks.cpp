@@ -11,6 +11,7 @@
 #include "db/image_rows.hpp"
 #include "db/layer_rows.hpp"
 #include "db/sqlite.hpp"
+#include "doctor/build_checks.hpp"
 #include "image/content_store.hpp"
 #include "runtime/shim_client.hpp"
 #include "storage/layer_store.hpp"
@@ -145,11 +146,12 @@ std::vector<Finding> check_state_blocking(const sys::Paths& paths) {
     out.push_back({Level::ok, "containers", fmt::format("{} rows", known.size()), ""});
     check_leaks("container directories", names_in(paths.containers()), known, out);
     check_leaks("shims", names_in(paths.shims()), known, out);
-    check_leaks("network namespaces", names_in(paths.netns()), known, out);
+    check_leaks("network namespaces", without_running_builds(paths, names_in(paths.netns())), known, out);
     check_leaks("user namespaces", names_in(paths.userns()), known, out);
     check_mounts(paths, known, out);
     check_layers(db, paths, out);
     check_store(db, paths, out);
+    check_builds(db, paths, out);
   } catch (const Error& e) {
     out.push_back({Level::problem, "state", e.message(), "see docs/state-on-disk.md"});
   }
