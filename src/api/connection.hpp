@@ -21,7 +21,7 @@ class Connection {
 
   Wire& wire() { return *wire_; }
   /// Is a request being handled?
-  bool is_busy() const noexcept { return busy_; }
+  bool is_busy() const noexcept { return busy_ && !lingering_; }
   /// Has its reply begun without an end in sight (a stream, a hijacked connection)?
   bool is_streaming() const noexcept;
   /// Closes an idle connection; cancels the handler of a busy one unless it must end (Cancel::never).
