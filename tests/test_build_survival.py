@@ -1,6 +1,7 @@
 """Builds and the ends of the daemon; daemons with settings of their own for builds."""
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -65,6 +66,24 @@ def test_looking_whether_it_builds_starts_nothing(fresh):
         sock.close()
     assert not workers(engine)
     assert not (engine.data_root / "buildkit").exists()
+
+
+def doctor(engine):
+    command = [each for each in engine.command() if each != "-D"]
+    return subprocess.run([*command, "doctor"], capture_output=True, text=True, env=engine.env()).stdout
+
+
+def test_the_doctor_knows_what_builds_keep(fresh):
+    engine = fresh()
+    built(engine.api(), "FROM busybox\nRUN echo x > /x\n", t="made")
+    connection, response = begin(engine.api(), SLEEPER, "begun")
+    report = doctor(engine)
+    assert "build cache: keeps 1 layers; a builder is running" in report and "0 problems" in report, report
+    response.close()
+    connection.close()
+    assert_nothing_runs(engine)
+    report = doctor(engine)
+    assert "build cache: keeps 1 layers; a builder is not running" in report and "0 problems" in report, report
 
 
 def test_two_daemons_have_a_worker_each(fresh):
