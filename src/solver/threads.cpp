@@ -13,7 +13,7 @@ namespace gantry::solver {
 namespace {
 
 /// Only what is touched costs memory.
-constexpr std::size_t kStack = 32 << 20;
+constexpr std::size_t kStack = 64 << 20;
 /// Of all builds together: hostile graphs are as wide as they like. Beyond it, tasks run one after the other.
 constexpr int kMostHelpers = 256;
 std::atomic<int> helpers{0};
