@@ -103,3 +103,4 @@ def test_a_daemon_stops_although_a_refused_client_goes_on_sending(engine):
         connection.sendall(b"POST /v1.41/nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n" + bytes(1000))
         assert b"404" in connection.recv(100)
         engine.restart()
+    engine.api().ok("GET", "/_ping")
