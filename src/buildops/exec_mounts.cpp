@@ -20,6 +20,7 @@ ExecMounts::ExecMounts(const Services& services, solver::OpContext& context, con
   for (const pb::Mount& mount : op.mounts())
     if (absolute_path(mount.dest()) == "/") add_root(mount);
   if (!root_) throw Error(Errc::invalid_argument, "no root mount");
+  acquire_caches();
   for (const pb::Mount& mount : op.mounts()) {
     if (absolute_path(mount.dest()) == "/") continue;
     switch (mount.mount_type()) {
@@ -101,21 +102,31 @@ void ExecMounts::add_bind(const pb::Mount& mount) {
   bind(work_on(mount), mount, false);
 }
 
-void ExecMounts::add_cache(const pb::Mount& mount) {
-  const std::string& id = mount.cache_opt().id();
-  if (id.empty()) throw Error(Errc::invalid_argument, "missing cache mount options");
-  buildcache::MutableRequest request;
-  request.key = "cachemount:" + id;
-  request.description = fmt::format("cached mount {} from exec {} with id {}", mount.dest(), command(), quote(id));
-  switch (mount.cache_opt().sharing()) {
-    case pb::SHARING_PRIVATE: request.sharing = buildcache::Sharing::private_copy; break;
-    case pb::SHARING_LOCKED: request.sharing = buildcache::Sharing::locked; break;
-    default: request.sharing = buildcache::Sharing::shared;
-  }
-  request.initial = input(mount);
-  caches_.push_back(services_.mutables.acquire(std::move(request), context_.stop));
-  bind(caches_.back()->path(), mount, true);
+ExecMounts::CacheKey ExecMounts::cache_key(const pb::Mount& mount) const {
+  const buildcache::SnapshotPtr initial = input(mount);
+  return {mount.cache_opt().id(), initial ? initial->id() : std::string()};
 }
+
+/// All of them in the order of their names, so that steps that lock several do not wait for each other in a circle; one
+/// that is mounted twice is held once.
+void ExecMounts::acquire_caches() {
+  std::map<CacheKey, buildcache::MutableRequest> wanted;
+  for (const pb::Mount& mount : op_.mounts()) {
+    if (mount.mount_type() != pb::MOUNT_CACHE) continue;
+    const std::string& id = mount.cache_opt().id();
+    if (id.empty()) throw Error(Errc::invalid_argument, "missing cache mount options");
+    buildcache::MutableRequest& request = wanted[cache_key(mount)];
+    request.key = "cachemount:" + id;
+    request.description = fmt::format("cached mount {} from exec {} with id {}", mount.dest(), command(), quote(id));
+    request.initial = input(mount);
+    if (mount.cache_opt().sharing() == pb::SHARING_LOCKED) request.sharing = buildcache::Sharing::locked;
+    else if (mount.cache_opt().sharing() == pb::SHARING_PRIVATE && request.sharing == buildcache::Sharing::shared)
+      request.sharing = buildcache::Sharing::private_copy;
+  }
+  for (auto& [key, request] : wanted) caches_[key] = services_.mutables.acquire(std::move(request), context_.stop);
+}
+
+void ExecMounts::add_cache(const pb::Mount& mount) { bind(caches_.at(cache_key(mount))->path(), mount, true); }
 
 void ExecMounts::add_tmpfs(const pb::Mount& mount) {
   runtime::Mount tmpfs{"tmpfs", "tmpfs", mount.dest(), {"nosuid"}};

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "buildcache/mutables.hpp"
@@ -41,6 +44,7 @@ class ExecMounts {
  private:
   void add_root(const pb::Mount& mount);
   void add_bind(const pb::Mount& mount);
+  void acquire_caches();
   void add_cache(const pb::Mount& mount);
   void add_tmpfs(const pb::Mount& mount);
   void add_secret(const pb::Mount& mount);
@@ -57,7 +61,9 @@ class ExecMounts {
   const std::vector<buildcache::SnapshotPtr>& inputs_;
   ExecDirectory& directory_;
   std::vector<std::unique_ptr<buildcache::View>> views_;
-  std::vector<std::unique_ptr<buildcache::Mutable>> caches_;
+  using CacheKey = std::pair<std::string, std::string>;  // its id, and that of the tree that it starts with
+  CacheKey cache_key(const pb::Mount& mount) const;
+  std::map<CacheKey, std::unique_ptr<buildcache::Mutable>> caches_;
   std::vector<std::unique_ptr<session::AgentSocket>> agents_;
   struct Work {
     std::unique_ptr<buildcache::Workspace> workspace;

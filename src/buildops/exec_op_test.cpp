@@ -140,6 +140,17 @@ TEST_F(Exec, ACacheMountOutlivesTheStepAndStaysInside) {
   EXPECT_EQ(error_of([&] { run(escape); }), "\"/out\": not found");
 }
 
+TEST_F(Exec, ALockedCacheMayBeMountedTwiceInOneStep) {
+  pb::Op op = shell("echo seen > /a/f; cat /b/f");
+  for (const char* path : {"/a", "/b"}) {
+    pb::CacheOpt& cache = *mount(op, path, pb::MOUNT_CACHE).mutable_cache_opt();
+    cache.set_id("id");
+    cache.set_sharing(pb::SHARING_LOCKED);
+  }
+  run(op);
+  EXPECT_EQ(world.progress.text(), "seen\n");
+}
+
 TEST_F(Exec, SecretsNeedASession) {
   pb::Op op = shell("test ! -e /run/secrets/s");
   pb::Mount& secret = mount(op, "/run/secrets/s", pb::MOUNT_SECRET);
