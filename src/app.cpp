@@ -287,7 +287,7 @@ struct App::State {
   Task<void> keep_memory_small();
   Task<void> probe_storage();
   Task<void> look_after_store();
-  Task<void> serve();
+  Task<void> serve(asio::signal_set& signals);
   Task<void> stop();
   Task<void> reload();
   Task<int> next_signal(asio::signal_set& signals);
@@ -336,13 +336,16 @@ Task<void> App::State::run() {
   network_routes.add_to(router);
   volume_routes.add_to(router);
   server = std::make_unique<api::Server>(loop.get_executor(), router, server_options(config));
+  // Before anybody can know that we serve: a signal that comes at once would end us without stop().
+  asio::signal_set signals(loop, SIGTERM, SIGINT, SIGHUP);
+  signals.add(SIGUSR1);
   server->start();
   lifecycle.follow_up();
   tasks.spawn("memory", keep_memory_small());
   sys::notify_service_manager("READY=1");
   log::info("gantryd {} serves {}", GANTRY_VERSION, join(config.hosts, ", "));
   tasks.spawn("looking after the store", look_after_store());
-  co_await serve();
+  co_await serve(signals);
   co_await stop();
 }
 
@@ -483,9 +486,7 @@ Task<void> App::State::look_after_store() {
 
 Task<int> App::State::next_signal(asio::signal_set& signals) { co_return co_await signals.async_wait(asio::use_awaitable); }
 
-Task<void> App::State::serve() {
-  asio::signal_set signals(loop, SIGTERM, SIGINT, SIGHUP);
-  signals.add(SIGUSR1);
+Task<void> App::State::serve(asio::signal_set& signals) {
   for (;;) {
     switch (co_await next_signal(signals)) {
       case SIGHUP: co_await reload(); break;
