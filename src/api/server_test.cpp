@@ -316,17 +316,17 @@ TEST(Server, DropsABodyThatNobodyWantedAndGoesOn) {
 TEST(Server, ClosesSlowAndIdleConnections) {
   Fixture s([](ServerOptions& options) {
     options.header_timeout = 200ms;
-    options.idle_timeout = 400ms;
+    options.idle_timeout = 2s;
   });
   const auto start = std::chrono::steady_clock::now();
   TestClient slow(s.server);
   slow.send("GET / HT");
   TestClient idle(s.server);
   EXPECT_EQ(slow.receive_all(), "");
-  EXPECT_LT(std::chrono::steady_clock::now() - start, 390ms);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 1990ms);
   EXPECT_EQ(idle.receive_all(), "");
-  EXPECT_GE(std::chrono::steady_clock::now() - start, 390ms);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, 2s);
+  EXPECT_GE(std::chrono::steady_clock::now() - start, 1990ms);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 60s);
 }
 
 TEST(Server, CancelsTheHandlerOfAClientThatGoesAway) {

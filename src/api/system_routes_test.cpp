@@ -117,10 +117,6 @@ TEST(SystemRoutes, AnswerForWhatIsNotSupported) {
   EXPECT_EQ(f.get("/plugins"), "[]\n");
   EXPECT_EQ(f.get("/plugins/a/b/json"), "{\"message\":\"plugin \\\"a/b\\\" not found\"}\n");
   EXPECT_EQ(f.status_of("GET", "/containers/x/checkpoints"), "501");
-  EXPECT_EQ(f.status_of("POST", "/build"), "501");
-  EXPECT_EQ(f.status_of("POST", "/build/prune"), "200");
-  EXPECT_EQ(f.status_of("POST", "/grpc"), "404");
-  EXPECT_EQ(f.status_of("POST", "/session"), "404");
 }
 
 TEST(SystemRoutes, ShowOperationsAndMetrics) {

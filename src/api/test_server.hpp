@@ -77,7 +77,7 @@ class TestServer {
   }
   /// Waits until `condition`, evaluated on the loop, holds. False after ten seconds.
   bool eventually(std::function<bool()> condition) {
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     while (std::chrono::steady_clock::now() < until) {
       if (on_loop(condition)) return true;
       std::this_thread::yield();

@@ -135,7 +135,7 @@ TEST(LogSender, AServerThatIsAwayRefusesTheStartOnlyWhereTheContainerWaits) {
   settings["drop"] = "1";
   settings["buffer"] = "1000000";
   Running patient(settings);
-  EXPECT_EQ(read_until(patient.shim.get(), "\n"), "ok\n");
+  EXPECT_TRUE(read_until(patient.shim.get(), "\n").starts_with("ok\n"));  // complaints may follow
   patient.send("early\n");
   const Listener back(port);  // it comes back, and gets what was said before
   const sys::Fd client = back.accept();
@@ -168,7 +168,7 @@ TEST(LogSender, WhereOutputMayBeDroppedAServerThatDoesNotReadHoldsNobodyUp) {
   for (int i = 0; i < 1000; ++i) chunk += block;
   const auto started = std::chrono::steady_clock::now();
   for (int i = 0; i < 200; ++i) running.send(chunk);  // 20 MB
-  EXPECT_LT(std::chrono::steady_clock::now() - started, 15s);
+  EXPECT_LT(std::chrono::steady_clock::now() - started, 60s);
   EXPECT_NE(read_until(running.shim.get(), "dropped").find("dropped"), std::string::npos);
 }
 

@@ -206,7 +206,7 @@ class World : public ::testing::Test {
   /// Runs the loop until `done`, at most ten seconds.
   template <class Done>
   bool spin(Done done) {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     while (!done() && std::chrono::steady_clock::now() < end) {
       loop.restart();
       loop.run_one_for(std::chrono::milliseconds(10));
