@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,12 @@ def by_runc(engine, container, cmd, options=()):
     pid_file = engine.root / "runc-exec.pid"
     subprocess.run(["runc", "--root", engine.exec_root / "runtime/runc", "exec", "-d", "--pid-file", pid_file, *options, container, *cmd],
                    check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return int(pid_file.read_text())
+    pid = int(pid_file.read_text())
+    end = time.monotonic() + 60
+    while Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1] != [each.encode() for each in cmd]:
+        assert time.monotonic() < end  # runc says that it is done a moment before
+        time.sleep(0.01)
+    return pid
 
 
 CONFINED = {
