@@ -80,7 +80,8 @@ class Server : public std::enable_shared_from_this<Server> {
       log::debug("the builder's requests end: {}", e.what());
     }
     closed_ = true;
-    for (const auto& [id, call] : calls_) call->cancel();
+    const auto calls = calls_;  // they leave when they have ended
+    for (const auto& [id, call] : calls) call->cancel();
   }
   Task<void> join() {
     writer_.cancel();
@@ -127,8 +128,9 @@ class Server : public std::enable_shared_from_this<Server> {
     if (calls_.size() >= kMaxCalls) throw Error(Errc::unavailable, "too many requests");
     auto call = std::make_shared<Call>(*this, frame.Id != 0 ? frame.Id : ++last_notice_);
     calls_[call->id] = call;
-    tasks_.spawn("a request of the builder", watch(call));
+    // In this order: both begin at once, and who watches must find something to wait for.
     call->group.spawn("answer the builder", answer(call, std::move(frame)));
+    tasks_.spawn("a request of the builder", watch(call));
   }
 
   /// Keeps a call until its coroutine has ended; that one cannot destroy its own group.
