@@ -119,6 +119,12 @@ def test_a_dockerfile_that_is_not_there(api):
     assert reply.status >= 400
 
 
+@pytest.mark.parametrize("owner", ["nobody-here", "0:nobody-here"])
+def test_an_unknown_owner_is_refused(api, owner):
+    message = failure(api, f"FROM busybox\nCOPY --chown={owner} f /f\n", {"f": "x"})[1]
+    assert "nobody-here" in message and "no such" in message
+
+
 def test_labels_and_unused_arguments(api):
     lines = build(api, "FROM busybox\n", labels=json.dumps({"b": "2", "a": "1"}), buildargs=json.dumps({"X": "1"}), t="made")
     assert "Step 2/3 : LABEL a=1\n" in text(lines) and "Step 3/3 : LABEL b=2\n" in text(lines)

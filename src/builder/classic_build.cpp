@@ -7,11 +7,14 @@
 
 #include "base/error.hpp"
 #include "base/text.hpp"
+#include "buildcache/cache.hpp"
 #include "builder/classic_context.hpp"
 #include "builder/classic_resolver.hpp"
 #include "builder/classic_watch.hpp"
 #include "builder/image_export.hpp"
+#include "builder/tree_reader.hpp"
 #include "dockerfile/dockerfile.hpp"
+#include "dockerfile/expand_instruction.hpp"
 #include "dockerfile/scope.hpp"
 #include "frontend/convert.hpp"
 #include "llb/definition.hpp"
@@ -74,6 +77,14 @@ void require_classic(const dockerfile::Instruction& instruction) {
   if (!flag.empty()) throw Error(Errc::invalid_argument, flag + kNeedsBuildKit);
 }
 
+/// True if a file in the form of /etc/passwd has an entry of this name.
+bool has_entry(const std::optional<std::string>& file, std::string_view name) {
+  if (!file) return false;
+  for (const auto& line : split(*file, '\n'))
+    if (split_once(line, ':').first == name) return true;
+  return false;
+}
+
 }  // namespace
 
 /// One `POST /build`, from the Dockerfile on.
@@ -106,6 +117,7 @@ class ClassicBuild {
   bool known_step(const std::string& before, const std::string& now);
   void show_metadata_step(const std::string& before, const frontend::StageState& stage);
   void finish(frontend::StageState& stage);
+  void require_owner(const frontend::StageState& stage, const dockerfile::Instruction& instruction);
   std::string identity(const frontend::StageState& stage);
   buildcache::SnapshotPtr tree_of(const frontend::StageState& stage);
 
@@ -201,6 +213,7 @@ void ClassicBuild::run_instruction(frontend::StageState& stage, const dockerfile
   if (!planned.on_build) step_line(planned.instruction.source);
   current_ = &planned;
   require_classic(planned.instruction);
+  require_owner(stage, planned.instruction);
   const std::string before = identity(stage);
   const llb::Output root = stage.root;
   converter_->apply(stage, planned);
@@ -209,6 +222,25 @@ void ClassicBuild::run_instruction(frontend::StageState& stage, const dockerfile
   if (!run_op(stage, !copies)) cache_hits_ = false;
   current_ = nullptr;
   stream_.text(" ---> " + short_id(identity(stage)) + "\n");
+}
+
+/// BuildKit takes an unknown name for root; the classic builder refuses it.
+void ClassicBuild::require_owner(const frontend::StageState& stage, const dockerfile::Instruction& instruction) {
+  const dockerfile::Instruction expanded =
+      dockerfile::expand_instruction(instruction, stage.scope->environment(), file_->escape);
+  const auto* copy = std::get_if<dockerfile::CopyInstruction>(&expanded.body);
+  if (copy == nullptr || copy->chown.empty()) return;
+  const auto [user, group] = split_once(copy->chown, ':');
+  const auto view = services_.cache.snapshots().view(tree_of(stage));
+  constexpr std::size_t kLimit = 4 << 20;
+  if (!user.empty() && !parse_int(user) && !has_entry(read_tree_file(*view, "/etc/passwd", 0, 0, kLimit), user))
+    throw Error(Errc::invalid_argument,
+                "unable to convert uid/gid chown string to host mapping: can't find uid for user " + std::string(user) +
+                    ": no such user: " + std::string(user));
+  if (!group.empty() && !parse_int(group) && !has_entry(read_tree_file(*view, "/etc/group", 0, 0, kLimit), group))
+    throw Error(Errc::invalid_argument,
+                "unable to convert uid/gid chown string to host mapping: can't find gid for group " +
+                    std::string(group) + ": no such group: " + std::string(group));
 }
 
 /// Executes what the stage's tree has become. True if the cache had it.
