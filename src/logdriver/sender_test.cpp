@@ -156,6 +156,20 @@ TEST(LogSender, ReconnectsAndGoesOn) {
   running.finish();
 }
 
+TEST(LogSender, WhatWaitedForRoomFollowsAsSoonAsThereIsSome) {
+  const Listener server;
+  Running running(syslog_to(server.port));
+  const sys::Fd client = server.accept();
+  std::string lines;
+  for (int i = 0; i < 30'000; ++i) lines += "x\n";
+  lines += "last\n";
+  const std::jthread sender([&] {
+    for (int i = 0; i < 10; ++i) running.send(lines);  // each more records than there is room for
+    running.finish();
+  });
+  EXPECT_NE(read_until(client.get(), "never").rfind("]: last\n"), std::string::npos);  // to the end
+}
+
 TEST(LogSender, WhereOutputMayBeDroppedAServerThatDoesNotReadHoldsNobodyUp) {
   const Listener server;
   auto settings = syslog_to(server.port);
