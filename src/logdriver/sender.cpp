@@ -184,8 +184,11 @@ void Sender::loop_once() {
   using State = Connection::State;
   if (connection_.state() == State::closed && Clock::now() >= next_try_) connect();
   if (connection_.state() == State::open) deliver();
-  process_input();
-  if (connection_.state() == State::open) deliver();
+  do {
+    process_input();
+    if (connection_.state() == State::open) deliver();
+    // What was read and had no room has some now, and nothing else would wake us for it.
+  } while (consumed_ < input_.size() && !full());
   report_dropped(false);
   if (finished()) return;
   pollfd entries[2] = {{may_read() ? shim_ : -1, POLLIN, 0}, {connection_.fd(), 0, 0}};
