@@ -39,6 +39,8 @@ def disk_that_takes_nothing(path):
     stop.set()
     if reader.ident:
         reader.join()
+    while select.select([end], [], [], 1)[0]:  # whoever still writes into it ends
+        os.read(end, 1 << 20)
     os.close(end)
 
 
