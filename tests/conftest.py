@@ -214,6 +214,7 @@ def fresh(pytestconfig, busybox_tar):
     yield made
     for engine in made:
         engine.destroy()
+    leaks.remove_bridges()
 
 
 class Engines(list):

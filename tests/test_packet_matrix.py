@@ -8,7 +8,6 @@ import subprocess
 
 import pytest
 
-from conftest import wipe
 from harness.wire import HOST, HOST6, HOST_SECOND, NEIGHBOUR, NEIGHBOUR6, Client, Neighbour, Server, enter_container
 
 pytestmark = [pytest.mark.gantry_only, pytest.mark.slow]
@@ -196,20 +195,9 @@ def opened():
         each.remove() if isinstance(each, Neighbour) else each.close()
 
 
-class Wiped:
-    """The next test has the same subnets."""
-
-    def __init__(self, engine):
-        self.engine = engine
-
-    def close(self):
-        wipe(self.engine)
-
-
 def build(engine, opened):
     """The networks, containers, servers and clients; returns the clients by place."""
     api = engine.api("1.48")
-    opened.append(Wiped(engine))
     opened.append(neighbour := Neighbour())
     for name, (number, settings) in _NETWORKS.items():
         config = [{"Subnet": f"172.30.{number}.0/24"}, {"Subnet": f"fd00:30:{number + 1}::/64"}]
@@ -260,7 +248,6 @@ def test_who_has_not_spoken_yet_is_reached_from_elsewhere(fresh, opened, mode):
     """The first packet of all is a neighbour's: the host has to find out where the container is."""
     engine = fresh()
     api = engine.api("1.48")
-    opened.append(Wiped(engine))
     opened.append(neighbour := Neighbour())
     api.ok("POST", "/networks/create", body={"Name": "quiet", "EnableIPv6": True, "Options": both(mode), "IPAM": {"Config": [
         {"Subnet": "172.30.9.0/24"}, {"Subnet": "fd00:30:9::/64"}]}})

@@ -118,6 +118,14 @@ def sweep(engine):
             pass  # a process that was killed a moment ago; the next sweep gets it
 
 
+def remove_bridges():
+    """Bridges of networks outlive an engine that ends while containers run. The next one would take them for somebody
+    else's."""
+    for name in private_host.links():
+        if name.startswith("br-"):
+            subprocess.run(["ip", "link", "del", name], stderr=subprocess.DEVNULL, check=False)
+
+
 def _await_empty(directory):
     """Waits for killed processes through their pidfds."""
     try:
