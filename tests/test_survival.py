@@ -4,6 +4,7 @@ import http.client
 import os
 import re
 import select
+import signal
 import subprocess
 from pathlib import Path
 
@@ -218,6 +219,14 @@ def test_twenty_kills_in_a_row_lose_nothing(fresh):
     api.ok("POST", f"/containers/{container}/stop", {"t": 0})
     numbers = [int(line) for line in api.logs(container).split()]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_stop_in_the_moment_of_the_start_is_a_stop(fresh):
+    engine = fresh()
+    for _ in range(8):
+        engine.signal(signal.SIGTERM)
+        assert engine.process.wait(60) == 0, engine.log_tail()
+        engine.start()
 
 
 def failpoints():

@@ -1,7 +1,6 @@
 """Negotiation, /version, /info, errors and version gates."""
 
 import json
-import signal
 
 import pytest
 
@@ -194,12 +193,3 @@ def test_a_version_below_1_24_is_refused_as_plain_text_by_the_letter(api):
     assert reply.headers["Content-Type"].startswith("text/plain")
     assert reply.body.strip() == (b"client version 1.23 is too old. Minimum supported API version is 1.24, please upgrade "
                                   b"your client to a newer version")
-
-
-@pytest.mark.gantry_only
-def test_a_stop_in_the_moment_of_the_start_is_a_stop(fresh):
-    engine = fresh()
-    for _ in range(8):
-        engine.signal(signal.SIGTERM)
-        assert engine.process.wait(60) == 0, engine.log_tail()
-        engine.start()
